@@ -1,0 +1,85 @@
+"""The errors a person can meet, each with its exit code.
+
+The text of an error is the one line that the person reads: what is wrong,
+then what to do.  The codes are those of sysexits.h (``os.EX_*``).
+"""
+
+import os
+
+EX_FAILED_JOBS = 1      # complete, but some jobs are in the failures file
+EX_USAGE = 2            # what argparse uses; sysexits has 64
+
+
+class TaskmasterError(Exception):
+    """Something that stops a command: ``str()`` is one line for a person."""
+
+    exit_code = os.EX_SOFTWARE
+    said = False        # whether the person has been told already
+
+
+class UsageError(TaskmasterError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = EX_USAGE
+
+
+class TooManyFailures(TaskmasterError):
+    """``--max-failures`` was reached."""
+
+    exit_code = os.EX_DATAERR
+
+
+class Unreachable(TaskmasterError):
+    """No master answers, or the port to serve on is taken."""
+
+    exit_code = os.EX_UNAVAILABLE
+
+
+class OperatorError(TaskmasterError):
+    """The operator's code is at fault outside of a job.
+
+    ``traceback`` is theirs, to be shown before the line, or ''.
+    """
+
+    exit_code = os.EX_SOFTWARE
+
+    def __init__(self, text: str, traceback: str = ''):
+        super().__init__(text)
+        self.traceback = traceback
+
+
+class SaveError(TaskmasterError):
+    """State or failures could not be written."""
+
+    exit_code = os.EX_IOERR
+
+
+class Locked(TaskmasterError):
+    """Another master holds this state."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class VersionMismatch(TaskmasterError):
+    """The two sides speak different protocols."""
+
+    exit_code = os.EX_PROTOCOL
+
+
+class KeyRefused(TaskmasterError):
+    """The other side does not hold the same key."""
+
+    exit_code = os.EX_NOPERM
+
+
+class ConfigError(TaskmasterError):
+    """A file, a target or an address is not what it must be.
+
+    ``traceback`` is the operator's own, when their module fails to import.
+    """
+
+    exit_code = os.EX_CONFIG
+
+    def __init__(self, text: str, traceback: str = ''):
+        super().__init__(text)
+        self.traceback = traceback

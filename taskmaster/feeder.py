@@ -1,0 +1,111 @@
+"""The operator's generator, on its background thread.
+
+The feeder iterates `get_jobs` into the queue and waits while that is full.
+Only StopIteration is the end of the source; whatever else comes out of it
+stops the run, after what is queued has finished.
+"""
+
+import pickle
+import threading
+from itertools import chain
+from typing import Any, Callable, Iterable, Iterator, Optional
+
+from .errors import OperatorError
+from .jobqueue import PICKLE, JobQueue
+from .texts import summary, traceback_of
+
+MUTABLE = (dict, list, set, bytearray)
+
+Source = Callable[[], Iterable[Any]]
+
+
+class Feeder(threading.Thread):
+    """Feeds ``queue`` from what ``source()`` yields.
+
+    ``skip`` says of the first job whether an earlier run has finished it.
+    After the thread has ended `error` is None, or why it ended early.
+    """
+
+    def __init__(self, queue: JobQueue, source: Source,
+                 skip: Callable[[Any], bool] = lambda job: False):
+        super().__init__(name='feeder', daemon=True)
+        self.error: Optional[OperatorError] = None
+        self._queue = queue
+        self._source = source
+        self._skip = skip
+
+    def run(self) -> None:
+        try:
+            self._feed(self._after_last(self._open()))
+        except OperatorError as error:
+            self.error = error
+        except BaseException as error:
+            self.error = OperatorError(
+                f'get_jobs raised {summary(error)}; jobs already yielded '
+                'are finished and saved, correct it and start again',
+                traceback_of(error))
+        finally:
+            self._queue.end()
+
+    def _open(self) -> Iterator[Any]:
+        jobs = self._source()
+        try:
+            return iter(jobs)
+        except TypeError:
+            raise OperatorError(
+                f'get_jobs returned {type(jobs).__name__}, which cannot be '
+                'iterated; let it yield the jobs') from None
+
+    def _after_last(self, jobs: Iterator[Any]) -> Iterator[Any]:
+        """Without the first job, if that is the last of an earlier run."""
+        for first in jobs:
+            if not self._skip(first):
+                return self._guarded(first, jobs)
+            for second in jobs:
+                return self._guarded(second, jobs)
+        return jobs
+
+    def _guarded(self, first: Any, jobs: Iterator[Any]) -> Iterator[Any]:
+        """The first job, safe from a source that changes it, and the rest.
+
+        A source that yields one object again and again is found out at
+        its second job; the first, by then leased and perhaps saved as the
+        watermark, must be what it was when it was yielded.
+        """
+        if not isinstance(first, MUTABLE):
+            return chain((first,), jobs)
+        try:
+            copy = pickle.loads(pickle.dumps(first, PICKLE))
+        except Exception:       # it will fail as a job, by its key
+            copy = first
+        self._queue.put(copy)
+        for second in jobs:
+            if second is first:
+                raise _same(second)
+            return chain((second,), jobs)
+        return jobs
+
+    def _feed(self, jobs: Iterator[Any]) -> None:
+        """The hot path: once per job, without a lock."""
+        queue = self._queue
+        append = queue.incoming.append
+        previous = None
+        room = 0
+        for job in jobs:
+            if job is previous and isinstance(job, MUTABLE):
+                raise _same(job)
+            previous = job
+            if room <= 0:
+                room = queue.room()
+                if not room:
+                    return
+            append(job)
+            room -= 1
+            if queue.hungry:
+                queue.wake()
+
+
+def _same(job: Any) -> OperatorError:
+    return OperatorError(
+        f'get_jobs yielded the same {type(job).__name__} twice; jobs must '
+        'not change after they are yielded, so make a new one for each')

@@ -1,0 +1,387 @@
+"""The capped queue of jobs: one lock round one ledger.
+
+The feeder puts jobs in, slaves lease them through their sessions, the
+master asks for the watermark and for what is to be recorded.  Whatever is
+slow (pickling, files, the operator's code) happens outside the lock.
+
+The feeder does not take the lock for each job: it appends to `incoming`,
+a list that only it appends to and that is emptied under the lock.  Both are
+single operations of a list, so no job is seen twice or lost between them.
+"""
+
+import logging
+import pickle
+import threading
+import time
+from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
+
+from . import sizing
+from .ledger import FailedJob, Lease, Ledger, Range
+from .messages import (DRAIN, LEASE, OVER, STRANGER, WAIT, WELCOME,
+                       Introduction, Reply, Report)
+
+log = logging.getLogger(__name__)
+
+PICKLE = 5          # the protocol that every Python from 3.8 on reads
+
+
+class Oldest(NamedTuple):
+    """The job that holds the watermark back."""
+
+    number: int
+    job: Any
+    slave: str          # host:pid, or '' when nobody has it
+    age: float          # seconds
+
+
+class Counts(NamedTuple):
+    """What the status line needs, taken at one moment."""
+
+    finished: int
+    queued: int
+    slaves: int         # connected
+    failed: int         # and recorded
+    unrecorded: int     # failed, and about to be recorded
+
+
+class JobQueue:
+    """A queue by name and by nature, whose `get` is a lease.
+
+    ``run`` is the random id of this start of the master.  ``changed`` is
+    called, under the lock and so briefly, when there may be something for
+    the master to do: a failed job to record, or the end.
+    """
+
+    def __init__(self, maxsize: int, run: str, name: str = '',
+                 clock: Callable[[], float] = time.monotonic,
+                 changed: Callable[[], None] = lambda: None):
+        self.maxsize = maxsize
+        self.run = run
+        self.name = name
+        self.incoming: List[Any] = []
+        self.hungry = 0             # calls that wait for a job
+        self._ledger = Ledger(maxsize)
+        self._clock = clock
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._jobs = threading.Condition(self._lock)    # there is a job
+        self._room = threading.Condition(self._lock)    # there is room
+        self._weight = sizing.Weight()
+        self._sessions: Dict[str, object] = {}      # the newest of a slave
+        self._held = ''             # why nothing is leased now, or ''
+        self._draining = False
+        self._over: Optional[str] = None
+        self._closed = False        # to the feeder
+
+    # -- the feeder's side ------------------------------------------------
+
+    def qsize(self) -> int:
+        return len(self.incoming) + len(self._ledger.ready)
+
+    def room(self) -> int:
+        """Wait until there is room; give how many jobs, 0 when closed.
+
+        Once full, it waits until half the queue is taken, so that feeder
+        and slaves do not hand the processor to and fro for each job.
+        """
+        with self._lock:
+            if self.qsize() >= self.maxsize:
+                while (self.qsize() > self.maxsize // 2
+                       and not self._closed):
+                    self._room.wait()
+            return 0 if self._closed else self.maxsize - self.qsize()
+
+    def put(self, job: Any) -> bool:
+        """Wait for room and add a job; False when the queue is closed."""
+        if not self.room():
+            return False
+        self.incoming.append(job)
+        if self.hungry:
+            self.wake()
+        return True
+
+    def wake(self) -> None:
+        """There is a job for one of the calls that wait."""
+        with self._lock:
+            self._jobs.notify()
+
+    def end(self) -> None:
+        """The source has no more jobs, unless it was us who stopped it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._take_in()
+            self._ledger.ended = True
+            self._jobs.notify_all()
+            self._changed()
+
+    # -- the slaves' side -------------------------------------------------
+
+    def hello(self, who: Introduction, session: object) -> Reply:
+        """A slave of this run introduces itself on a new connection."""
+        with self._lock:
+            now = self._clock()
+            ledger = self._ledger
+            if who.after:
+                self._say_lost(who.after, ledger)
+            self._sessions[who.slave] = session
+            holds = who.holds if who.run == self.run else []
+            kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
+            self._jobs.notify_all()
+            return [WELCOME, {'run': self.run, 'name': self.name,
+                              'span': self._span(), 'holds': kept}]
+
+    def goodbye(self, slave: str, session: object) -> None:
+        """The connection of a slave has ended."""
+        with self._lock:
+            if self._sessions.get(slave) is session:
+                del self._sessions[slave]
+                self._ledger.drop(slave, self._clock())
+                self._changed()
+
+    def work(self, slave: str, report: Report, want: int, prefetch: bool,
+             wait: float) -> Reply:
+        """One round trip: take a report, give a lease.
+
+        Waits up to ``wait`` seconds for a job.
+        """
+        while True:
+            with self._lock:
+                now = self._clock()
+                if (report.run != self.run
+                        or self._ledger.heard(slave, now) is None):
+                    return [STRANGER]
+                self._take_report(slave, report)
+                reply = self._lease(slave, want, prefetch, now + wait)
+            if not isinstance(reply, Lease):
+                return reply
+            first, jobs = reply
+            sent, payload = self._pickle(slave, first, jobs)
+            if sent:
+                return [LEASE, self._span(), first, sent, payload]
+            report = Report(self.run, [], [], [])
+
+    def give_back(self, slave: str, run: str,
+                  ranges: Sequence[Range]) -> Reply:
+        with self._lock:
+            now = self._clock()
+            if run != self.run or self._ledger.heard(slave, now) is None:
+                return [STRANGER]
+            self._ledger.give_back(slave, ranges)
+            self._jobs.notify_all()
+            self._changed()
+            return [WAIT, self._span(), self._held]
+
+    # -- the master's side ------------------------------------------------
+
+    def hold(self, reason: str) -> None:
+        """Lease nothing while there is a reason not to; '' to go on."""
+        with self._lock:
+            self._held = reason
+            self._jobs.notify_all()
+
+    def drain(self, reason: str) -> None:
+        """Lease no more; slaves give back what they have not begun."""
+        with self._lock:
+            self._held, self._draining = reason, True
+            self._closed = True
+            self._jobs.notify_all()
+            self._room.notify_all()
+            self._changed()
+
+    def finish(self, how: str) -> None:
+        """Tell every slave that asks that the run is over."""
+        with self._lock:
+            self._over = how
+            self._closed = True
+            self._jobs.notify_all()
+            self._room.notify_all()
+
+    @property
+    def held(self) -> str:
+        """Why nothing is leased now, or ''."""
+        return self._held
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source has no more jobs."""
+        return self._ledger.ended
+
+    @property
+    def fed(self) -> int:
+        """How many jobs have come from the source."""
+        return self._ledger.leased + self.qsize()
+
+    def watermark(self) -> Tuple[int, Any]:
+        """Number (0 at first) and job of the watermark."""
+        with self._lock:
+            return self._ledger.watermark()
+
+    def unrecorded(self) -> List[FailedJob]:
+        with self._lock:
+            return self._ledger.unrecorded()
+
+    def recorded(self, numbers: Sequence[int]) -> None:
+        with self._lock:
+            self._ledger.recorded(numbers)
+            self._changed()
+
+    @property
+    def complete(self) -> bool:
+        with self._lock:
+            return self._ledger.complete
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is in hand and nothing unrecorded."""
+        with self._lock:
+            return self._ledger.at_rest
+
+    def expire(self) -> None:
+        """Let time pass: give up slaves that are silent."""
+        with self._lock:
+            now = self._clock()
+            waiting = self._ledger.waiting
+            for name, jobs in self._ledger.expire(now):
+                log.warning('lost slave %s, %d jobs back', name, jobs)
+            if self._ledger.waiting != waiting:
+                self._jobs.notify_all()
+                self._changed()
+
+    def counts(self) -> Counts:
+        with self._lock:
+            ledger = self._ledger
+            return Counts(ledger.finished, self.qsize(),
+                          len(self._sessions), ledger.failed,
+                          len(ledger.unrecorded()))
+
+    def oldest(self) -> Optional[Oldest]:
+        with self._lock:
+            piece = self._ledger.lowest()
+            if piece is None:
+                return None
+            holder = piece.holder
+            return Oldest(piece.first, piece.jobs[0],
+                          holder.name if holder else '',
+                          self._clock() - piece.since)
+
+    @property
+    def sessions(self) -> int:
+        """How many slaves are connected."""
+        with self._lock:
+            return len(self._sessions)
+
+    # -- under the lock ---------------------------------------------------
+
+    def _span(self) -> float:
+        return sizing.span(len(self._sessions))
+
+    def _take_in(self) -> None:
+        if self.incoming:
+            jobs = self.incoming[:]
+            self._ledger.feed(jobs)
+            del self.incoming[:len(jobs)]
+
+    def _say_lost(self, slave: str, ledger: Ledger) -> None:
+        lost = ledger.slaves.get(slave)
+        if lost is not None:
+            jobs = ledger.lose(slave)
+            self._sessions.pop(slave, None)
+            log.warning('lost slave %s, %d jobs back', lost.name, jobs)
+
+    def _take_report(self, slave: str, report: Report) -> None:
+        ledger = self._ledger
+        ledger.done(slave, report.done)
+        for failed in report.failed:
+            ledger.fail(slave, *failed)
+        for refused in report.refused:
+            ledger.refuse(slave, *refused)
+        if report.refused:
+            self._jobs.notify_all()
+        if report.failed or ledger.complete or self._held:
+            self._changed()
+
+    def _lease(self, slave: str, want: int, prefetch: bool,
+               deadline: float) -> Union[Lease, Reply]:
+        """A lease; or, after the deadline, what to reply instead."""
+        want = min(want, self._weight.most())
+        ledger = self._ledger
+        self.hungry += 1        # before looking, lest a job slips by
+        try:
+            while True:
+                now = self._clock()
+                if ledger.heard(slave, now) is None:
+                    return [STRANGER]
+                if self._over is not None:
+                    return [OVER, self._over]
+                if self._draining and ledger.slaves[slave].pieces:
+                    return [DRAIN, self._span(), self._held]
+                self._take_in()
+                if not self._held:
+                    lease = ledger.lease(slave, want, now, prefetch)
+                    if lease is not None:
+                        if self.qsize() <= self.maxsize // 2:
+                            self._room.notify()
+                        return lease
+                if now >= deadline or ledger.barred(ledger.slaves[slave]):
+                    return [WAIT, self._span(), self._held]
+                self._jobs.wait(deadline - now)
+        finally:
+            self.hungry -= 1
+            if self.hungry and self.qsize():
+                self._jobs.notify()     # what is left is for another
+
+    # -- outside the lock -------------------------------------------------
+
+    def _pickle(self, slave: str, first: int,
+                jobs: Sequence[Any]) -> Tuple[int, bytes]:
+        """Pickle as many of the jobs as go together; return the others.
+
+        Gives how many go, maybe none, and the bytes.  A job that cannot be
+        pickled has failed, alone.
+        """
+        count, payload = len(jobs), b''
+        while count:
+            try:
+                payload = pickle.dumps(jobs[:count], PICKLE)
+            except BaseException as error:      # the operator's own code
+                good = _picklable(jobs[:count])
+                if good < count or count == 1:
+                    count = min(good, count - 1)
+                    self._unpicklable(slave, first + count, error)
+                else:
+                    count //= 2
+                continue
+            self._weight.observe(count, len(payload))
+            fits = self._weight.cut(count, len(payload))
+            if fits == count:
+                break
+            count = fits
+        if count < len(jobs):
+            with self._lock:
+                self._ledger.give_back(slave, [(first + count,
+                                                first + len(jobs) - 1)])
+                self._jobs.notify_all()
+        return count, payload
+
+    def _unpicklable(self, slave: str, number: int,
+                     error: BaseException) -> None:
+        with self._lock:
+            self._ledger.fail(slave, number, 'cannot be pickled: '
+                              f'{type(error).__name__}: {error}', attempts=0)
+            self._changed()
+
+
+def _picklable(jobs: Sequence[Any]) -> int:
+    """How many of the first jobs can be pickled, each for itself."""
+    for count, job in enumerate(jobs):
+        try:
+            pickle.dumps(job, PICKLE)
+        except BaseException:
+            return count
+    return len(jobs)

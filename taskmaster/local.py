@@ -1,0 +1,73 @@
+"""A master and slaves on this machine: `tm-run`, and `Taskmaster`."""
+
+import argparse
+from typing import Callable, List, Optional
+
+from .errors import Unreachable
+from .master import Master
+from .progress import Progress
+from .secret import Address
+from .source import Source
+from .supervisor import Supervisor, command
+from .wire import name_of
+
+EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
+
+
+class Local:
+    """One master in this process, and slaves that it keeps alive.
+
+    ``options`` are those of `tm-run`, by the names of its flags.
+    """
+
+    def __init__(self, source: Source, handler: str, address: Address,
+                 key: bytes, progress: Progress, out: Callable[[str], None],
+                 options: argparse.Namespace):
+        def master(address: Address) -> Master:
+            return Master(source, address, key, progress, options.state,
+                          options.size, options.reset)
+        self._count: int = options.count
+        self._master = master(address)
+        try:
+            bound = self._master.open()
+        except Unreachable:
+            if options.host is not None:
+                raise
+            self._master = master((address[0], 0))      # any free port
+            bound = self._master.open()
+        self._supervisor = Supervisor(
+            slave_command(handler, bound, options), options.count, key, out,
+            progress.write_line, self._ended)
+
+    @property
+    def stopped_by(self) -> Optional[int]:
+        return self._master.stopped_by
+
+    def run(self) -> int:
+        """As `Master.run`."""
+        try:
+            self._supervisor.start()
+            return self._master.run()
+        finally:
+            self._supervisor.close()
+            self._master.close()
+
+    def stop(self, number: int) -> None:
+        """Drain because of a signal; any thread may call this."""
+        self._master.stop(number)
+        self._supervisor.stop(number)
+
+    def _ended(self) -> None:
+        """A slave has ended for good; with none left there is no run."""
+        if len(self._supervisor.codes) == self._count:
+            self._master.abandon(max(self._supervisor.codes))
+
+
+def slave_command(target: str, address: Address,
+                  options: argparse.Namespace) -> List[str]:
+    """The command line of a child of `tm-run` or `tm-spawn`."""
+    host, port = address
+    return command([
+        target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
+        f'--threads={options.threads}', f'--timeout={options.timeout}',
+        f'--log-level={options.log_level}'])

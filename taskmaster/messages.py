@@ -1,0 +1,157 @@
+"""What master and slaves say to each other, and the checks of it.
+
+A slave calls methods of its `Session` on the master; every argument is JSON
+of bounded size and is checked here, field by field, before it is believed.
+
+    hello(introduction)         -> [WELCOME, {run, name, span, holds}]
+                                 | [REFUSED, exit code, one line]
+    work(report, want, prefetch, wait)
+                                -> [LEASE, span, first number, count, jobs]
+                                 | [WAIT, span, reason]
+                                 | [DRAIN, span, reason]
+                                 | [OVER, 'complete' or 'stopped']
+                                 | [STRANGER]    (say hello first)
+    give_back(run, ranges)      -> [WAIT, span, reason] | [STRANGER]
+
+`jobs` is a pickled list, the only bytes there are.  Ranges are lists of
+[first, last] job numbers, both included.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+PROTOCOL = 1                # raised by every change of what is said here
+PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
+
+WELCOME, REFUSED = 'welcome', 'refused'
+LEASE, WAIT, DRAIN = 'lease', 'wait', 'drain'
+OVER, STRANGER = 'over', 'stranger'
+COMPLETE, STOPPED = 'complete', 'stopped'
+
+REQUEST_BYTES = 4 << 20     # the longest thing that a slave may say
+WAIT_SECONDS = 10.0         # the longest that a call may wait for jobs
+TEXT = 1000                 # characters of a name or an error
+TRACEBACK = 10_000          # characters of a traceback
+RANGES = 100_000            # in a report
+NUMBER = 1 << 62            # above any job number
+
+Range = Tuple[int, int]
+
+
+class BadMessage(ValueError):
+    """A message is not what it must be; its connection ends."""
+
+
+class FailureReport(NamedTuple):
+    number: int
+    error: str              # one line
+    traceback: str
+    attempts: int
+
+
+class Refusal(NamedTuple):
+    """Jobs ``first`` .. ``last`` cannot be unpickled by this slave."""
+
+    first: int
+    last: int
+    error: str
+
+
+class Report(NamedTuple):
+    """What a slave finished since its last report, in the run ``run``."""
+
+    run: str
+    done: List[Range]
+    failed: List[FailureReport]
+    refused: List[Refusal]
+
+
+class Introduction(NamedTuple):
+    """What a slave says of itself in `hello`."""
+
+    protocol: int
+    version: str            # of the package, for people
+    slave: str              # its random id
+    name: str               # host:pid, for people
+    workers: int
+    module: Optional[str]   # whose run it wants, or None: any
+    run: Optional[str]      # the id of the run it was in, or None
+    run_name: Optional[str]  # the name of that run
+    holds: List[Range]      # what it believes to hold of that run
+    after: Optional[str]    # the id of the dead slave that it replaces
+
+
+def text(value: Any, limit: int = TEXT) -> str:
+    if not isinstance(value, str) or len(value) > limit:
+        raise BadMessage('a text is missing or too long')
+    return value
+
+
+def number(value: Any, least: int = 0, most: int = NUMBER) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise BadMessage('a number is missing or out of bounds')
+    return value
+
+
+def seconds(value: Any, most: float) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise BadMessage('a time is missing or out of bounds')
+    return float(value)
+
+
+def items(value: Any, most: int, length: int = 0) -> List[Any]:
+    """A list of at most ``most`` items, each a list of ``length``."""
+    if not isinstance(value, list) or len(value) > most:
+        raise BadMessage('a list is missing or too long')
+    if length and any(not isinstance(item, list) or len(item) != length
+                      for item in value):
+        raise BadMessage('a list has items of another form')
+    return value
+
+
+def ranges(value: Any) -> List[Range]:
+    found = []
+    for first, last in items(value, RANGES, 2):
+        found.append((number(first, 1), number(last, first)))
+    return found
+
+
+def optional(value: Any) -> Optional[str]:
+    return None if value is None else text(value)
+
+
+def report(value: Any) -> Report:
+    """Check what a slave says it finished."""
+    if not isinstance(value, list) or len(value) != 4:
+        raise BadMessage('a report has four fields')
+    run, done, failed, refused = value
+    return Report(
+        text(run), ranges(done),
+        [FailureReport(number(n, 1), text(error), text(trace, TRACEBACK),
+                       number(attempts, 0, 1_000_000))
+         for n, error, trace, attempts in items(failed, RANGES, 4)],
+        [Refusal(number(first, 1), number(last, first), text(error))
+         for first, last, error in items(refused, RANGES, 3)])
+
+
+def introduction(value: Any) -> Introduction:
+    """Check how a slave introduces itself.
+
+    Of another protocol only its number and version are looked at.
+    """
+    if not isinstance(value, list) or len(value) < 2:
+        raise BadMessage('an introduction begins with two fields')
+    protocol, version = number(value[0]), text(value[1])
+    if protocol != PROTOCOL:
+        return Introduction(protocol, version, '', '', 1, None, None, None,
+                            [], None)
+    if len(value) != len(Introduction._fields):
+        raise BadMessage('an introduction has other fields')
+    _, _, slave, name, workers, module, run, run_name, holds, after = value
+    return Introduction(
+        protocol, version, text(slave), text(name), number(workers, 1, 10_000),
+        optional(module), optional(run), optional(run_name), ranges(holds),
+        optional(after))
+
+
+Reply = List[Any]
+Welcome = Dict[str, Any]

@@ -1,0 +1,124 @@
+"""The key that both sides must hold, and the address they meet at.
+
+Without a flag it is a random key made once per user, in a file that only
+its owner can read (as Erlang's cookie and Jupyter's token are), so that
+everything on one machine fits together and nobody else gets in.
+"""
+
+import os
+import secrets
+import stat
+from typing import Mapping, Optional, Tuple
+
+from .errors import ConfigError, UsageError
+from .files import open_to_read, write_all
+
+HOST, PORT = '127.0.0.1', 3050
+ENV_HOST, ENV_KEY = 'TASKMASTER_HOST', 'TASKMASTER_KEY'
+KEY_BYTES = 4096            # at most; a larger file is no key
+
+Address = Tuple[str, int]
+
+
+def address(text: Optional[str]) -> Address:
+    """Read ``HOST[:PORT]`` or ``[HOST]:PORT``; '' or None is the default.
+
+    Raises UsageError.
+    """
+    text = text or ''
+    if text.startswith('['):
+        host, bracket, port = text[1:].partition(']')
+        if not bracket or port and not port.startswith(':'):
+            raise _no_address(text)
+        port = port[1:]
+    elif text.count(':') > 1:               # a bare IPv6 address
+        host, port = text, ''
+    else:
+        host, _, port = text.partition(':')
+    if not (port or '0').isdecimal() or int(port or 0) > 65535:
+        raise _no_address(text)
+    return host or HOST, int(port) if port else PORT
+
+
+def _no_address(text: str) -> UsageError:
+    return UsageError(f'{text!r} is no address; give HOST, HOST:PORT or '
+                      '[IPV6]:PORT')
+
+
+def is_loopback(host: str) -> bool:
+    return host in ('localhost', '::1') or host.startswith('127.')
+
+
+def key(given: Optional[str], file: Optional[str],
+        environ: Mapping[str, str] = os.environ) -> bytes:
+    """The key: as given, from a file, the environment, or the user's own.
+
+    Raises UsageError for an empty one, ConfigError for a file that cannot
+    be used.
+    """
+    if given is not None:
+        return _checked(given.encode('utf-8', 'surrogateescape'), '--key')
+    if file is not None:
+        return _checked(_read(file), file)
+    if ENV_KEY in environ:
+        return _checked(os.fsencode(environ[ENV_KEY]), ENV_KEY)
+    return users_key(users_file(environ))
+
+
+def users_file(environ: Mapping[str, str] = os.environ) -> str:
+    base = environ.get('XDG_CONFIG_HOME') or os.path.join(
+        os.path.expanduser('~'), '.config')
+    return os.path.join(base, 'taskmaster', 'key')
+
+
+def users_key(path: str) -> bytes:
+    """The key in ``path``, which is made when it is not there."""
+    try:
+        if not os.path.lexists(path):
+            _make(path)
+        return _checked(_read(path), path)
+    except OSError as error:
+        raise ConfigError(f'cannot make the key file {path} '
+                          f'({error.strerror}); give --key') from error
+
+
+def _make(path: str) -> None:
+    """Make a new key, whole or not at all, and never replace one."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    temp = f'{path}.{secrets.token_hex(4)}.tmp'
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        write_all(os, fd, secrets.token_urlsafe(32).encode() + b'\n')
+        os.fsync(fd)
+        os.link(temp, path)
+    except FileExistsError:         # another process was first
+        pass
+    finally:
+        os.close(fd)
+        os.unlink(temp)
+
+
+def _read(path: str) -> bytes:
+    """The one line in ``path``, which only its owner may read."""
+    try:
+        with open_to_read(os, path) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+                raise ConfigError(
+                    f'others can read the key file {path}; chmod 600 it, '
+                    'or remove it and give both sides a new key')
+            data = file.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f'cannot read the key file {path} '
+                          f'({error.strerror})') from error
+    if len(data) > KEY_BYTES:
+        raise ConfigError(f'{path} is too large to be a key file')
+    return data.strip()
+
+
+def _checked(value: bytes, where: str) -> bytes:
+    if not value:
+        raise UsageError(f'the key from {where} is empty; give a real one, '
+                         'or none to use your own')
+    return value

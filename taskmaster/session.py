@@ -1,0 +1,67 @@
+"""The door: what a slave may say to the master over one connection.
+
+Every field of every message is checked here, then handed to the job queue.
+"""
+
+from typing import Any, Optional
+
+from . import __version__, messages
+from .errors import ConfigError, VersionMismatch
+from .jobqueue import JobQueue
+from .messages import PROTOCOL, REFUSED, STRANGER, Introduction, Reply
+from .targets import module_of
+
+
+class Session:
+    """One slave's connection to the queue."""
+
+    exposed = {'hello': 1, 'work': 4, 'give_back': 2}   # arguments
+
+    def __init__(self, queue: JobQueue):
+        self._queue = queue
+        self._slave: Optional[str] = None
+
+    def hello(self, introduction: Any) -> Reply:
+        who = messages.introduction(introduction)
+        refusal = self._refusal(who)
+        if refusal:
+            return refusal
+        self._slave = who.slave
+        return self._queue.hello(who, self)
+
+    def work(self, report: Any, want: Any, prefetch: Any,
+             wait: Any) -> Reply:
+        if self._slave is None:
+            return [STRANGER]
+        return self._queue.work(
+            self._slave, messages.report(report), messages.number(want),
+            bool(prefetch), messages.seconds(wait, messages.WAIT_SECONDS))
+
+    def give_back(self, run: Any, ranges: Any) -> Reply:
+        if self._slave is None:
+            return [STRANGER]
+        return self._queue.give_back(self._slave, messages.text(run),
+                                     messages.ranges(ranges))
+
+    def close(self) -> None:
+        """The connection has ended."""
+        if self._slave is not None:
+            self._queue.goodbye(self._slave, self)
+
+    def _refusal(self, who: Introduction) -> Optional[Reply]:
+        name = self._queue.name
+        if who.protocol != PROTOCOL:
+            return [REFUSED, VersionMismatch.exit_code,
+                    f'the master is taskmaster {__version__} (protocol '
+                    f'{PROTOCOL}), this slave {who.version} (protocol '
+                    f'{who.protocol}); install the same version on both']
+        if who.run_name is not None and who.run_name != name:
+            return [REFUSED, ConfigError.exit_code,
+                    f'the master now serves another run ({name}), this '
+                    f'slave is of {who.run_name}; start a new slave for it']
+        if who.module is not None and who.module != module_of(name):
+            return [REFUSED, ConfigError.exit_code,
+                    f'the master serves {name}, not {who.module}; give the '
+                    'right --host, or name the function too: '
+                    f'{who.module}:FUNCTION']
+        return None

@@ -1,0 +1,262 @@
+"""A slave: take jobs, handle them, report.
+
+Workers call the operator's function; with one worker that is the main
+thread, so that `signal`, `sqlite3` and debuggers behave.  One more thread,
+the *link*, owns the connection: it asks for the next lease while the
+present one is worked on, reports, says that the slave lives, and connects
+anew when the connection is lost.  Between them is the `Hand`.
+"""
+
+import logging
+import pickle
+import random
+import threading
+import time
+from typing import Any, Callable, Optional
+
+from . import __version__, messages
+from .errors import ConfigError, TaskmasterError, Unreachable
+from .hand import Hand, Run
+from .handlers import Fail, Handler
+from .messages import PROTOCOL, Introduction
+from .texts import summary
+
+log = logging.getLogger(__name__)
+
+BEAT = 10           # spans between two signs of life while there is work
+BUSY_WAIT = 1.0     # seconds to wait for jobs while others are being done
+BACKOFF = (0.1, 5.0)    # seconds, first and last, between attempts
+
+Connect = Callable[[], Any]
+
+
+class Slave:
+    """One slave process.
+
+    ``connect`` gives a new link to the master (see `wire.connect`) or
+    raises KeyRefused, OSError or EOFError; ``handler`` works through an
+    iterator of jobs (see `handlers.run_each`); ``timeout`` is how long, in
+    seconds, to look for a master; ``after`` is the id of a dead slave that
+    this one replaces; ``connected`` is called whenever a master has it.
+    """
+
+    def __init__(self, connect: Connect, handler: Handler, id: str,
+                 name: str, module: Optional[str] = None, workers: int = 1,
+                 most: int = 0, timeout: float = 60.0,
+                 after: Optional[str] = None,
+                 connected: Callable[[], None] = lambda: None,
+                 clock: Callable[[], float] = time.monotonic):
+        self.id = id
+        self.name = name
+        self._connect = connect
+        self._handler = handler
+        self._module = module
+        self._workers = workers
+        self._timeout = timeout
+        self._after = after
+        self._connected = connected
+        self._clock = clock
+        self._hand = Hand(workers, most, clock)
+        self._link: Any = None
+        self._run: Optional[str] = None
+        self._run_name: Optional[str] = None
+        self._error: Optional[TaskmasterError] = None
+        self._leaving = threading.Event()
+        self._beaten = 0.0          # when the master last heard of us
+        self._refused = False       # there was nothing, at once
+
+    # -- the main thread --------------------------------------------------
+
+    def run(self) -> None:
+        """Work until the run is over or `leave` is called.
+
+        Raises what ends a slave otherwise: KeyRefused, Unreachable,
+        VersionMismatch, ConfigError.
+        """
+        link = threading.Thread(target=self._serve, name='link', daemon=True)
+        link.start()
+        if self._workers == 1:
+            self._work()
+        else:
+            workers = [threading.Thread(target=self._work, name=f'worker-{n}')
+                       for n in range(1, self._workers + 1)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        link.join()
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """Finish the jobs begun, report, give back the others, end."""
+        self._leaving.set()
+        self._hand.drain()
+        if self._hand.appetite().empty:
+            link = self._link
+            if link is not None:
+                link.cut()              # it may wait for jobs
+
+    # -- the workers ------------------------------------------------------
+
+    def _work(self) -> None:
+        hand = self._hand
+        while True:
+            run = hand.take()
+            if run is None:
+                return
+            self._handler(run.iterator, _failing(hand, run), run.interrupt)
+            hand.bring(run)
+
+    # -- the link ---------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            lost = self._clock()
+            attempt = 0
+            while not self._left():
+                try:
+                    self._link = self._connect()
+                    try:
+                        self._hello()
+                        attempt = 0
+                        while self.step():
+                            pass
+                        return
+                    finally:
+                        lost = max(lost, self._beaten)
+                        self._link.close()
+                except (OSError, EOFError) as error:
+                    attempt = self._wait(attempt, lost, error)
+        except TaskmasterError as error:
+            self._error = error
+        except Exception as error:      # ours: say so, keep nobody waiting
+            log.exception('the link failed')
+            self._error = TaskmasterError(f'internal error: {error!r}')
+        finally:
+            self._hand.close()
+
+    def _left(self) -> bool:
+        """Whether this slave is to end, and has nothing more to say."""
+        return self._leaving.is_set() and (
+            self._run is None or not self._hand.holds())
+
+    def _wait(self, attempt: int, lost: float, error: Exception) -> int:
+        """Between two attempts to connect; gives the next one's number."""
+        now = self._clock()
+        if now - lost >= self._timeout or self._leaving.is_set():
+            if self._leaving.is_set():
+                self._hand.forget()
+                return attempt
+            raise Unreachable(
+                f'no master for {self._timeout:g} s ({summary(error)}); '
+                'check --host, or wait longer with --timeout')
+        if attempt == 0:
+            log.info('no master there (%s); looking for it for %g s',
+                     summary(error), self._timeout)
+        first, last = BACKOFF
+        # Full jitter: slaves that lost one master do not come back as one.
+        delay = random.uniform(0, min(last, first * 2 ** attempt))
+        self._leaving.wait(min(delay, max(0, lost + self._timeout - now)))
+        return min(attempt + 1, 10)
+
+    def _hello(self) -> None:
+        """Introduce this slave; raises when the master will not have it."""
+        reply = self._call('hello', list(Introduction(
+            PROTOCOL, __version__, self.id, self.name, self._workers,
+            self._module, self._run, self._run_name, self._hand.holds(),
+            self._after)))
+        if reply[0] == messages.REFUSED:
+            error = TaskmasterError(reply[2])
+            error.exit_code = reply[1]
+            raise error
+        self._after = None          # the master knows now
+        self._connected()
+        self._beaten = self._clock()
+        self._refused = False
+        welcome = reply[1]
+        if welcome['run'] == self._run:
+            self._hand.keep([(a, b) for a, b in welcome['holds']])
+        else:
+            self._hand.forget()
+            if not self._leaving.is_set():
+                self._hand.resume()
+            log.info('connected to the run %s', welcome['name'])
+        self._run, self._run_name = welcome['run'], welcome['name']
+        self._hand.span = welcome['span']
+
+    def step(self) -> bool:
+        """See to one thing; False when the run is over for this slave."""
+        hand = self._hand
+        appetite = hand.appetite()
+        if self._leaving.is_set():
+            if appetite.empty and not appetite.unreported:
+                return False
+            unbegun = hand.give_back()
+            if unbegun:
+                self._reply(self._call('give_back', self._run, unbegun))
+                return True
+        asked = self._clock()
+        due = self._beaten + BEAT * hand.span - asked
+        if due > 0 and not appetite.urgent and (
+                self._refused or not (appetite.want or appetite.empty)):
+            if hand.wait(due):
+                self._refused = False
+            return True
+        wait = (messages.WAIT_SECONDS if appetite.empty
+                else BUSY_WAIT if appetite.hungry else 0.0)
+        report = hand.report(self._run or '')
+        reply = self._call('work', list(report), appetite.want,
+                           not appetite.hungry, wait, wait=wait)
+        hand.reported(report)
+        self._beaten = self._clock()
+        # Refused at once, not after a wait: ask again when things change.
+        self._refused = (reply[0] == messages.WAIT
+                         and (not wait or self._beaten - asked < wait))
+        return self._reply(reply)
+
+    def _reply(self, reply: Any) -> bool:
+        """Do what the master said; False when that was the end."""
+        kind = reply[0]
+        hand = self._hand
+        if kind == messages.LEASE:
+            _, hand.span, first, count, payload = reply
+            self._take_in(first, count, payload)
+        elif kind == messages.WAIT:
+            hand.span = reply[1]
+        elif kind == messages.DRAIN:
+            hand.span = reply[1]
+            hand.drain()
+            unbegun = hand.give_back()
+            if unbegun:
+                self._call('give_back', self._run, unbegun)
+            else:
+                hand.wait(BEAT * hand.span)
+        elif kind == messages.STRANGER:
+            self._hello()
+        elif kind == messages.OVER and reply[1] == messages.STOPPED:
+            log.info('the master was stopped')
+            raise EOFError('the master was stopped')
+        else:
+            return False
+        return True
+
+    def _take_in(self, first: int, count: int, payload: Any) -> None:
+        try:
+            jobs = pickle.loads(payload)
+        except BaseException as error:      # the operator's own code
+            self._hand.refuse(first, first + count - 1,
+                              f'cannot be unpickled: {summary(error)}')
+        else:
+            self._hand.add(first, jobs)
+
+    def _call(self, method: str, *args: Any, wait: float = 0) -> Any:
+        reply = self._link.call(method, *args, wait=wait)
+        if not isinstance(reply, list) or not reply:
+            raise ConfigError('the master speaks another language; install '
+                              'the same version on both')
+        return reply
+
+
+def _failing(hand: Hand, run: Run) -> Fail:
+    return lambda error: hand.fail(run, error)

@@ -1,0 +1,92 @@
+"""Where the jobs come from: the operator's functions, and their arguments."""
+
+import os
+from typing import Any, Callable, Dict, Iterable, Optional
+
+from . import targets
+from .errors import ConfigError, OperatorError
+from .texts import summary, traceback_of
+
+
+class Source:
+    """What a run iterates, and how its jobs are called.
+
+    ``name`` is the run's; ``path`` the real path of its file, or '';
+    ``state_name`` the file name that its state has by default.
+    ``resumable`` says whether there is a sense in keeping state.
+    """
+
+    def __init__(self, get_jobs: Callable[..., Iterable[Any]], name: str,
+                 path: str, state_name: str,
+                 arguments: Optional[Dict[str, str]] = None,
+                 get_key: Optional[Callable[[Any], Any]] = None,
+                 resumable: bool = True):
+        self.name = name
+        self.path = path
+        self.state_name = state_name
+        self.resumable = resumable
+        self.arguments = arguments or {}
+        targets.check_arguments(get_jobs, self.arguments)
+        self._get_jobs = get_jobs
+        self._get_key = get_key or own_key
+
+    def open(self, **last: Any) -> Iterable[Any]:
+        """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
+        return self._get_jobs(**self.arguments, **last)
+
+    @property
+    def takes_last(self) -> bool:
+        return targets.takes(self._get_jobs, targets.RESERVED)
+
+    def key(self, job: Any) -> Any:
+        """The key of a job; raises OperatorError when `get_key` raises."""
+        try:
+            return self._get_key(job)
+        except BaseException as error:
+            raise OperatorError(
+                f'get_key raised {summary(error)}; correct it and start '
+                'again', traceback_of(error)) from error
+
+
+def own_key(job: Any) -> Any:
+    """The primary key of a Django model, or else the job itself."""
+    return job.pk if hasattr(job, 'pk') else job
+
+
+def from_target(text: str, arguments: Dict[str, str]) -> Source:
+    """The source that a TARGET names.
+
+    Raises ConfigError or UsageError.
+    """
+    target = targets.load(text, 'get_jobs')
+    get_key = target.find('get_key')
+    if get_key is not None and not callable(get_key):
+        raise ConfigError(f'get_key in {target.name} is no function')
+    return Source(
+        target.callable(),
+        targets.run_name(target.name, target.function, arguments),
+        target.source,
+        targets.state_file(target.name, target.function, arguments),
+        arguments, get_key)
+
+
+def from_function(function: Callable[..., Iterable[Any]]) -> Source:
+    """A `get_jobs` function of a Python program, with state of its own."""
+    name = function.__module__
+    code = getattr(function, '__code__', None)
+    path = os.path.realpath(code.co_filename) if code else ''
+    called = getattr(function, '__qualname__', type(function).__name__)
+    return Source(function, targets.run_name(name, called, {}), path,
+                  targets.state_file(name, called, {}),
+                  get_key=function.__globals__.get('get_key')
+                  if code else None)
+
+
+def from_iterable(jobs: Iterable[Any], callback: str) -> Source:
+    """Any iterable, for the callback 'module:function'.
+
+    It cannot be resumed, so it keeps no state.
+    """
+    module, _, function = callback.partition(':')
+    return Source(lambda: jobs, f'{module}:{function} (no state)', '',
+                  targets.state_file(module, function, {}), resumable=False)

@@ -1,0 +1,208 @@
+"""The supervisor: keeps slave processes alive until the run is over.
+
+Each child is in a session of its own, so that a Ctrl-C reaches only the
+parent, which forwards it.  Each holds the reading end of a pipe of which
+only the parent has the other: however the parent ends, its children notice
+and end too.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, Callable, Dict, List, Optional, Sequence, Tuple
+
+from .errors import (ConfigError, KeyRefused, Unreachable,
+                     UsageError, VersionMismatch)
+from .secret import ENV_KEY
+
+log = logging.getLogger(__name__)
+
+ENV_ID = 'TASKMASTER_SLAVE'         # the id that a child is to go by
+ENV_AFTER = 'TASKMASTER_AFTER'      # the id of the dead one it replaces
+ENV_PARENT = 'TASKMASTER_PARENT'    # the pipe that ends with the parent
+ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
+
+BACKOFF = 0.5       # seconds before the successor of one that never connected,
+GIVE_UP = 5         # doubled each time; and how many of them in a row
+GRACE = 10.0        # seconds that killed children may take to be gone
+
+# Exit codes that another start would only repeat.
+FINAL = {kind.exit_code for kind in (
+    UsageError, ConfigError, KeyRefused, Unreachable, VersionMismatch)}
+
+
+class Supervisor:
+    """``count`` children, each ``command`` with an environment of its own.
+
+    ``key`` reaches them in their environment, where only this user can
+    read it.  ``out`` and ``err`` are given what they print, line by line.
+    """
+
+    def __init__(self, command: Sequence[str], count: int, key: bytes,
+                 out: Callable[[str], None], err: Callable[[str], None],
+                 changed: Callable[[], None] = lambda: None):
+        self.codes: List[int] = []      # of the children that ended for good
+        self._command = list(command)
+        self._count = count
+        self._key = key
+        self._out, self._err = out, err
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._children: Dict[int, 'subprocess.Popen[str]'] = {}
+        self._lock = threading.Lock()
+        self._slots: List[threading.Thread] = []
+        self._pipe = os.pipe()
+
+    def start(self) -> None:
+        for number in range(self._count):
+            slot = threading.Thread(target=self._keep, args=(number,),
+                                    name=f'slot-{number}', daemon=True)
+            self._slots.append(slot)
+            slot.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether any slot may still have a child."""
+        return any(slot.is_alive() for slot in self._slots)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Forward a signal to the children, and start no more of them."""
+        self._stopping.set()
+        with self._lock:
+            for child in self._children.values():
+                child.send_signal(number)
+
+    def join(self, timeout: Optional[float] = None) -> bool:
+        """Wait for all children to end; whether they did."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for slot in self._slots:
+            slot.join(None if deadline is None
+                      else max(0, deadline - time.monotonic()))
+        return not self.alive
+
+    def close(self) -> None:
+        """End what is left of the children, at once."""
+        self._stopping.set()
+        with self._lock:
+            for child in self._children.values():
+                child.kill()
+        self.join(GRACE)
+        for fd in self._pipe:
+            os.close(fd)
+
+    # -- one slot ---------------------------------------------------------
+
+    def _keep(self, slot: int) -> None:
+        """Run one child after another until one ends for good."""
+        dead: Optional[str] = None
+        deaths = 0
+        while not self._stopping.is_set():
+            id = secrets.token_hex(8)
+            code, connected = self._run(slot, id, dead)
+            if code == 0 or self._stopping.is_set():
+                break
+            if code in FINAL:
+                log.debug('slave %d ended with %d', slot, code)
+                break
+            deaths = 0 if connected else deaths + 1
+            if deaths == GIVE_UP:
+                log.error('slave %d was ended by %s, %d times in a row and '
+                          'before it could connect; given up', slot,
+                          _ending(code), deaths)
+                break
+            if connected:       # otherwise there is nothing of it to be told
+                dead = id
+            delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
+            log.warning('slave %d was ended by %s; starting another%s', slot,
+                        _ending(code), f' in {delay:g} s' if delay else '')
+            self._stopping.wait(delay)
+        else:
+            code = 0
+        self.codes.append(code)
+        self._changed()
+
+    def _run(self, slot: int, id: str,
+             dead: Optional[str]) -> Tuple[int, bool]:
+        """Run one child to its end.
+
+        Gives its exit code, or -signal, and whether it had connected.
+        """
+        parent = self._pipe[0]
+        news, tell = os.pipe()
+        environ = {**os.environ, ENV_ID: id, ENV_PARENT: str(parent),
+                   ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
+        if dead is not None:
+            environ[ENV_AFTER] = dead
+        with self._lock, os.fdopen(tell, 'w'):
+            if self._stopping.is_set():
+                os.close(news)
+                return 0, False
+            child = subprocess.Popen(
+                self._command, env=environ, pass_fds=(parent, tell),
+                start_new_session=True, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                errors='backslashreplace')
+            self._children[slot] = child
+        printers = [_pass_on(child.stdout, self._out),
+                    _pass_on(child.stderr, self._err)]
+        code = child.wait()
+        for printer in printers:        # a grandchild may keep a pipe open
+            printer.join(1.0)
+        with self._lock:
+            del self._children[slot]
+        with os.fdopen(news, 'rb', 0) as told:
+            os.set_blocking(news, False)    # a grandchild may have the end
+            return code, bool(told.read(1))
+
+
+def command(arguments: Sequence[str]) -> List[str]:
+    """The command line of a child slave."""
+    return [sys.executable, '-m', __package__, 'slave', *arguments]
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f'exit code {code}'
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f'signal {-code}'
+
+
+def _pass_on(stream: Optional[IO[str]],
+             line: Callable[[str], None]) -> threading.Thread:
+    """Give each line of a stream to ``line``, on a thread of its own."""
+    def read() -> None:
+        assert stream is not None
+        with stream:
+            for text in stream:
+                line(text.rstrip('\n'))
+    thread = threading.Thread(target=read, name='printer', daemon=True)
+    thread.start()
+    return thread
+
+
+def watch_parent(environ: Dict[str, str]) -> Callable[[], None]:
+    """In a child: end at once when the parent has ended, however it did.
+
+    Gives what to call when the child has connected.
+    """
+    if ENV_PARENT not in environ:
+        return lambda: None
+    parent, news = int(environ.pop(ENV_PARENT)), int(environ.pop(ENV_NEWS))
+    for fd in (parent, news):           # not for what the handler starts
+        os.set_inheritable(fd, False)
+
+    def wait() -> None:
+        os.read(parent, 1)
+        os._exit(128 + signal.SIGTERM)
+
+    def connected() -> None:
+        os.write(news, b'+')
+    threading.Thread(target=wait, name='parent', daemon=True).start()
+    return connected
