@@ -211,12 +211,6 @@ class Hand:
             self._draining = True
             self._interrupt()
 
-    def resume(self) -> None:
-        """Begin jobs again."""
-        with self._lock:
-            self._draining = False
-            self._work.notify_all()
-
     def give_back(self) -> List[Range]:
         """Let go of what has not been begun."""
         with self._lock:

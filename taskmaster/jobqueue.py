@@ -18,7 +18,7 @@ from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
 
 from . import sizing
 from .ledger import FailedJob, Lease, Ledger, Range
-from .messages import (DRAIN, LEASE, OVER, STRANGER, WAIT, WELCOME,
+from .messages import (LEASE, OVER, STRANGER, WAIT, WELCOME,
                        Introduction, Reply, Report)
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class JobQueue:
             self._jobs.notify_all()
 
     def drain(self, reason: str) -> None:
-        """Lease no more; slaves give back what they have not begun."""
+        """Lease no new jobs; what slaves have in hand they finish."""
         with self._lock:
             self._held, self._draining = reason, True
             self._closed = True
@@ -319,11 +319,10 @@ class JobQueue:
                     return [STRANGER]
                 if self._over is not None:
                     return [OVER, self._over]
-                if self._draining and ledger.slaves[slave].pieces:
-                    return [DRAIN, self._span(), self._held]
                 self._take_in()
-                if not self._held:
-                    lease = ledger.lease(slave, want, now, prefetch)
+                if self._draining or not self._held:
+                    lease = ledger.lease(slave, want, now, prefetch,
+                                         self._draining)
                     if lease is not None:
                         if self.qsize() <= self.maxsize // 2:
                             self._room.notify()

@@ -280,18 +280,22 @@ class Ledger:
         self.ready.extend(jobs)
 
     def lease(self, id: str, want: int, now: float,
-              prefetch: bool = False) -> Optional[Lease]:
+              prefetch: bool = False,
+              draining: bool = False) -> Optional[Lease]:
         """Up to ``want`` jobs for a slave, or None: nothing for it now.
 
-        ``prefetch`` says that it has work for all its workers yet.
+        ``prefetch`` says that it has work for all its workers yet.  When
+        draining only what was given back is leased: left undone it would
+        hold the watermark below jobs that are done, to be done again.
         """
         slave = self.slaves[id]
         if want < 1 or self.barred(slave):
             return None
-        piece = self._lone_piece(slave, now)
+        piece = None if draining else self._lone_piece(slave, now)
         if piece is None and not self.barred(slave):
-            piece = (self._returned_piece(slave, want)
-                     or self._new_piece(want, prefetch))
+            piece = self._returned_piece(slave, want, draining)
+            if piece is None and not draining:
+                piece = self._new_piece(want, prefetch)
         if piece is None:
             return None
         self._hold(piece, slave, now)
@@ -480,10 +484,12 @@ class Ledger:
             break
         return None
 
-    def _returned_piece(self, slave: Slave, want: int) -> Optional[Piece]:
+    def _returned_piece(self, slave: Slave, want: int,
+                        draining: bool) -> Optional[Piece]:
         for first in self._returned:
             piece = self._pieces[first]
-            if slave.id not in piece.refused:
+            if (slave.id not in piece.refused
+                    and not (draining and piece.suspect)):
                 # Of a suspect piece at least two, as one goes alone.
                 count = max(want, 2) if piece.suspect else want
                 if len(piece.jobs) > count:

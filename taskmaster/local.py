@@ -8,7 +8,7 @@ from .master import Master
 from .progress import Progress
 from .secret import Address
 from .source import Source
-from .supervisor import Supervisor, command
+from .supervisor import GRACE, Supervisor, command
 from .wire import name_of
 
 EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
@@ -47,15 +47,21 @@ class Local:
         """As `Master.run`."""
         try:
             self._supervisor.start()
-            return self._master.run()
+            code = self._master.run()
+            if self.stopped_by is None:     # they have been told
+                self._supervisor.join(GRACE)
+            return code
         finally:
             self._supervisor.close()
             self._master.close()
 
     def stop(self, number: int) -> None:
-        """Drain because of a signal; any thread may call this."""
+        """Drain because of a signal; any thread may call this.
+
+        The slaves finish what they have in hand first: what they gave
+        back would hold the watermark below jobs that are done.
+        """
         self._master.stop(number)
-        self._supervisor.stop(number)
 
     def _ended(self) -> None:
         """A slave has ended for good; with none left there is no run."""

@@ -179,8 +179,6 @@ class Slave:
             self._hand.keep([(a, b) for a, b in welcome['holds']])
         else:
             self._hand.forget()
-            if not self._leaving.is_set():
-                self._hand.resume()
             log.info('connected to the run %s', welcome['name'])
         self._run, self._run_name = welcome['run'], welcome['name']
         self._hand.span = welcome['span']
@@ -224,14 +222,6 @@ class Slave:
             self._take_in(first, count, payload)
         elif kind == messages.WAIT:
             hand.span = reply[1]
-        elif kind == messages.DRAIN:
-            hand.span = reply[1]
-            hand.drain()
-            unbegun = hand.give_back()
-            if unbegun:
-                self._call('give_back', self._run, unbegun)
-            else:
-                hand.wait(BEAT * hand.span)
         elif kind == messages.STRANGER:
             self._hello()
         elif kind == messages.OVER and reply[1] == messages.STOPPED:

@@ -29,7 +29,7 @@ ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
 
 BACKOFF = 0.5       # seconds before the successor of one that never connected,
 GIVE_UP = 5         # doubled each time; and how many of them in a row
-GRACE = 10.0        # seconds that killed children may take to be gone
+GRACE = 10.0        # seconds that children may take to end
 
 # Exit codes that another start would only repeat.
 FINAL = {kind.exit_code for kind in (
@@ -86,12 +86,11 @@ class Supervisor:
         return not self.alive
 
     def close(self) -> None:
-        """End what is left of the children, at once."""
-        self._stopping.set()
-        with self._lock:
-            for child in self._children.values():
-                child.kill()
-        self.join(GRACE)
+        """End what is left of the children: they have no jobs in hand."""
+        self.stop()
+        if not self.join(GRACE):
+            self.stop(signal.SIGKILL)
+            self.join(GRACE)
         for fd in self._pipe:
             os.close(fd)
 

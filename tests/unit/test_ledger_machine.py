@@ -320,14 +320,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.slaves)
     @rule(some=st.sets(who, min_size=1),
-          seconds=st.sampled_from([GRACE, EXPIRY]), noticed=st.booleans())
-    def vanish(self, some, seconds, noticed):
-        """Some slaves are cut off, and work on."""
+          seconds=st.sampled_from([GRACE, EXPIRY]), noticed=st.booleans(),
+          want=st.integers(0, 20))
+    def vanish(self, some, seconds, noticed, want):
+        """Some slaves are cut off, and work on, as do the others."""
         for who in some:
             if noticed:
                 self.drop(who)
             self.pick(who).connected = False
         self.time_passes(seconds)
+        self.all_ask(want, False)
 
     @precondition(lambda self: self.slaves)
     @rule(who=who, noticed=st.booleans())
@@ -354,7 +356,8 @@ class LedgerMachine(RuleBasedStateMachine):
             slave.held += self.ask(slave, want, False)
             self.check()
             self.slaves.remove(slave)
-        self.arrive(after=slave)
+        self.lose(slave)
+        self.all_ask(want, True)
 
     # -- jobs -------------------------------------------------------------
 
@@ -376,8 +379,13 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.slaves)
     @rule(want=many, prefetch=st.booleans())
     def everybody_leases(self, want, prefetch):
-        for i in range(len(self.slaves)):
-            self.lease(i, want, prefetch, True, self.size)
+        self.feed(self.size)
+        self.all_ask(want, prefetch)
+
+    def all_ask(self, want, prefetch):
+        for slave in self.slaves:
+            if slave.connected and slave.id in self.model.heard:
+                slave.held += self.ask(slave, want, prefetch)
 
     def ask(self, slave, want, prefetch):
         """Lease; whatever the ledger gives, or not, must be within rules."""
@@ -455,6 +463,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.model.finish(slave.handled)
             slave.handled = []
 
+    @precondition(lambda self: any(slave.run != self.run.id
+                                   for slave in self.slaves))
+    @rule()
+    def report_of_another_run(self):
+        for slave in self.slaves:
+            if slave.run != self.run.id:
+                base = self.bases[slave.run]
+                self.handled.update(base + n for n in slave.held)
+                slave.handled += slave.held
+                slave.held = []
+                self.send(slave)
+
     @precondition(lambda self: self.handled)
     @rule(at=where, some=many)
     def report_of_a_stranger(self, at, some):
@@ -495,8 +515,9 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.model.jobs[n].go(RETURNED)
 
     @precondition(lambda self: any(slave.held for slave in self.slaves))
-    @rule(who=who, at=where, some=st.sampled_from([1, 1, 1, 3, 12]))
-    def refuse(self, who, at, some):
+    @rule(who=who, at=where, some=st.sampled_from([1, 1, 1, 3, 12]),
+          want=st.integers(0, 20))
+    def refuse(self, who, at, some, want):
         slave = self.pick(who, 'held')
         if self.run.takes(slave.run):
             at %= len(slave.held)
@@ -509,6 +530,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 job.go(RETURNED if len(job.refused) < REFUSALS else FAILED)
             self.ledger.refuse(slave.id, a, b, 'no such class')
             slave.held = [n for n in slave.held if not a <= n <= b]
+            self.all_ask(want, True)
 
     def belated(self):
         """What slaves believe to hold that is theirs no more."""
