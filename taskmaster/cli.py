@@ -57,6 +57,13 @@ def _source_options(parser: Parser) -> None:
                         'in the current directory)')
     parser.add_argument('--size', type=_positive, default=10_000, metavar='N',
                         help='how many jobs the queue holds (default: 10000)')
+    parser.add_argument('--max-failures', type=_too_many, default='100',
+                        metavar='N|N%', help='stop after so many failed jobs '
+                        'in this start; a per cent counts after the first '
+                        '100 jobs (default: 100)')
+    parser.add_argument('--retry-failed', action='store_true',
+                        help='run the jobs of the failures file again, '
+                        'instead of get_jobs')
     parser.add_argument('--no-progress', action='store_true',
                         help='no status line')
 
@@ -64,6 +71,9 @@ def _source_options(parser: Parser) -> None:
 def _slave_options(parser: Parser) -> None:
     parser.add_argument('--threads', type=_positive, default=1, metavar='N',
                         help='jobs at a time in each slave (default: 1)')
+    parser.add_argument('--retries', type=_natural, default=0, metavar='N',
+                        help='further attempts before a job counts as failed '
+                        '(default: 0)')
     parser.add_argument('--timeout', type=_seconds, default=60.0,
                         metavar='S', help='how long to look for the master, '
                         'in seconds (default: 60)')
@@ -76,11 +86,28 @@ def _positive(text: str) -> int:
     return value
 
 
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError('must not be negative')
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError('must be a number of seconds')
     return value
+
+
+def _too_many(text: str) -> Callable[[int, int], bool]:
+    """``N`` or ``N%``: whether so many failed of so many are too many."""
+    if text.endswith('%'):
+        share = float(text[:-1]) / 100
+        return lambda failed, finished: (finished >= 100
+                                         and failed > share * finished)
+    most = _positive(text)
+    return lambda failed, finished: failed >= most
 
 
 def master_parser() -> Parser:
@@ -150,13 +177,12 @@ def run_parser() -> Parser:
 # -- what they do ---------------------------------------------------------
 
 def run_master(options: argparse.Namespace) -> int:
-    from .master import Master
+    from .local import make_master
     from .source import from_target
     secret, place = _key(options), _address(options)
     source = from_target(options.target,
                          targets.parse_arguments(options.arguments))
-    master = Master(source, place, secret, progress(options), options.state,
-                    options.size, options.reset)
+    master = make_master(source, place, secret, progress(options), options)
     master.open()
     signals = Signals(master.stop)
     signals.install()
@@ -170,20 +196,22 @@ def run_master(options: argparse.Namespace) -> int:
 def run_slave(options: argparse.Namespace) -> int:
     from .handlers import from_target
     from .slave import Slave
-    from .supervisor import ENV_AFTER, ENV_ID, watch_parent
+    from .supervisor import (CONNECTED, ENV_AFTER, ENV_ID, OVER,
+                             watch_parent)
     from .wire import connect
     environ: Any = os.environ
-    connected = watch_parent(environ)
+    tell = watch_parent(environ)
     secret, place = _key(options), _address(options)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
-    target, handler = from_target(options.target)
+    target, handler = from_target(options.target, options.retries)
     slave = Slave(
         lambda: connect(place, secret), handler,
         environ.pop(ENV_ID, None) or secrets.token_hex(8),
         f'{socket.gethostname()}:{os.getpid()}',
         None if ':' in options.target else target.name,
         options.threads, timeout=options.timeout,
-        after=environ.pop(ENV_AFTER, None), connected=connected)
+        after=environ.pop(ENV_AFTER, None),
+        connected=lambda: tell(CONNECTED))
     stopped: List[int] = []
 
     def stop(number: int) -> None:
@@ -192,6 +220,7 @@ def run_slave(options: argparse.Namespace) -> int:
     signals = Signals(stop)
     signals.install()
     slave.run()
+    tell(OVER)
     return _ended(0, stopped[0] if stopped else None)
 
 

@@ -75,7 +75,8 @@ class Hand:
         self._done: List[Range] = []                    # to be reported
         self._failed: List[FailureReport] = []
         self._refused: List[Refusal] = []
-        self._draining = False
+        self._recalled = False          # until the runs are brought back
+        self._draining = False          # for good
         self._closed = False
         self._idle = 0                  # workers that wait
         self._changes = 0               # counts what the link may act on
@@ -89,7 +90,7 @@ class Hand:
             self._idle += 1
             self._tell()
             while not self._closed and (
-                    not self._leases or self._draining
+                    not self._leases or self._draining or self._recalled
                     or len(self._failed) >= URGENT):
                 self._work.wait()
             self._idle -= 1
@@ -152,7 +153,8 @@ class Hand:
 
     def appetite(self) -> Appetite:
         with self._lock:
-            none = bool(self._leases) or self._draining or self._closed
+            none = (bool(self._leases) or self._draining or self._recalled
+                    or self._closed)
             return Appetite(
                 want=0 if none else self._pace.want(),
                 hungry=self._idle > 0 and not none,
@@ -199,6 +201,7 @@ class Hand:
         """It is another run now: what was in hand means nothing to it."""
         with self._lock:
             self._interrupt()
+            self._recalled = False
             self._runs.clear()
             self._leases.clear()
             self._done.clear()
@@ -211,11 +214,21 @@ class Hand:
             self._draining = True
             self._interrupt()
 
-    def give_back(self) -> List[Range]:
-        """Let go of what has not been begun."""
+    def recall(self) -> None:
+        """Begin nothing of what is in hand now: it is to be given back."""
         with self._lock:
+            self._recalled = True
+            self._interrupt()
+
+    def give_back(self) -> List[Range]:
+        """What is to be given back and is not begun; it is let go of."""
+        with self._lock:
+            if not (self._draining or self._recalled):
+                return []
             ranges = [(run.first, run.last) for run in self._leases]
             self._leases.clear()
+            if not self._runs:
+                self._recalled = False
             return ranges
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
 
 from . import sizing
 from .ledger import FailedJob, Lease, Ledger, Range
-from .messages import (LEASE, OVER, STRANGER, WAIT, WELCOME,
+from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
                        Introduction, Reply, Report)
 
 log = logging.getLogger(__name__)
@@ -48,15 +48,18 @@ class Counts(NamedTuple):
 class JobQueue:
     """A queue by name and by nature, whose `get` is a lease.
 
-    ``run`` is the random id of this start of the master.  ``changed`` is
-    called, under the lock and so briefly, when there may be something for
-    the master to do: a failed job to record, or the end.
+    ``run`` is the random id of this start of the master.  ``too_many``
+    says of the numbers of jobs failed and finished whether the run is to
+    stop.  ``changed`` is called when there may be something for the master
+    to do: a failed job to record, or the end; both under the lock.
     """
 
     def __init__(self, maxsize: int, run: str, name: str = '',
+                 too_many: Callable[[int, int], bool] = lambda f, n: False,
                  clock: Callable[[], float] = time.monotonic,
                  changed: Callable[[], None] = lambda: None):
         self.maxsize = maxsize
+        self.too_many = False       # failed jobs; all leases are called back
         self.run = run
         self.name = name
         self.incoming: List[Any] = []
@@ -69,8 +72,10 @@ class JobQueue:
         self._room = threading.Condition(self._lock)    # there is room
         self._weight = sizing.Weight()
         self._sessions: Dict[str, object] = {}      # the newest of a slave
-        self._held = ''             # why nothing is leased now, or ''
+        self._too_many = too_many
+        self._reasons: Dict[str, str] = {}  # why nothing is leased now
         self._draining = False
+        self._give_back = False     # what is not begun, when draining
         self._over: Optional[str] = None
         self._closed = False        # to the feeder
 
@@ -171,21 +176,26 @@ class JobQueue:
             self._ledger.give_back(slave, ranges)
             self._jobs.notify_all()
             self._changed()
-            return [WAIT, self._span(), self._held]
+            return [WAIT, self._span(), self.held]
 
     # -- the master's side ------------------------------------------------
 
-    def hold(self, reason: str) -> None:
-        """Lease nothing while there is a reason not to; '' to go on."""
-        with self._lock:
-            self._held = reason
-            self._jobs.notify_all()
+    def hold(self, who: str, reason: str) -> None:
+        """Lease nothing while anybody has a reason; '' takes it back."""
+        if self._reasons.get(who, '') != reason:
+            with self._lock:
+                self._reasons[who] = reason
+                self._jobs.notify_all()
 
-    def drain(self, reason: str) -> None:
-        """Lease no new jobs; what slaves have in hand they finish."""
+    def drain(self, reason: str, give_back: bool = False) -> None:
+        """Lease no new jobs; what slaves have in hand they finish.
+
+        Or, for ``give_back``, they give back what they have not begun.
+        """
         with self._lock:
-            self._held, self._draining = reason, True
-            self._closed = True
+            self._reasons['drain'] = reason
+            self._draining = self._closed = True
+            self._give_back = give_back
             self._jobs.notify_all()
             self._room.notify_all()
             self._changed()
@@ -201,16 +211,16 @@ class JobQueue:
     @property
     def held(self) -> str:
         """Why nothing is leased now, or ''."""
-        return self._held
+        return next(filter(None, self._reasons.values()), '')
 
     @property
     def draining(self) -> bool:
         return self._draining
 
     @property
-    def ended(self) -> bool:
-        """Whether the source has no more jobs."""
-        return self._ledger.ended
+    def exhausted(self) -> bool:
+        """Whether there are no more jobs to lease for the first time."""
+        return self._ledger.ended and not self.qsize()
 
     @property
     def fed(self) -> int:
@@ -236,11 +246,11 @@ class JobQueue:
         with self._lock:
             return self._ledger.complete
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing is in hand and nothing unrecorded."""
+    def at_rest(self, but_unrecorded: bool = False) -> bool:
+        """Whether nothing is in hand, and nothing unrecorded."""
         with self._lock:
-            return self._ledger.at_rest
+            return self._ledger.idle and (
+                but_unrecorded or not self._ledger.unrecorded())
 
     def expire(self) -> None:
         """Let time pass: give up slaves that are silent."""
@@ -303,8 +313,11 @@ class JobQueue:
             ledger.refuse(slave, *refused)
         if report.refused:
             self._jobs.notify_all()
-        if report.failed or ledger.complete or self._held:
+        if report.failed or self._draining or ledger.complete:
             self._changed()
+        if report.failed and self._too_many(
+                ledger.failed + len(ledger.unrecorded()), ledger.finished):
+            self.too_many = True
 
     def _lease(self, slave: str, want: int, prefetch: bool,
                deadline: float) -> Union[Lease, Reply]:
@@ -319,8 +332,12 @@ class JobQueue:
                     return [STRANGER]
                 if self._over is not None:
                     return [OVER, self._over]
+                if self.too_many or self._give_back:
+                    if ledger.slaves[slave].pieces:
+                        return [GIVE_BACK, self._span(), self.held]
+                    want = 0
                 self._take_in()
-                if self._draining or not self._held:
+                if self._draining or not self.held:
                     lease = ledger.lease(slave, want, now, prefetch,
                                          self._draining)
                     if lease is not None:
@@ -328,7 +345,7 @@ class JobQueue:
                             self._room.notify()
                         return lease
                 if now >= deadline or ledger.barred(ledger.slaves[slave]):
-                    return [WAIT, self._span(), self._held]
+                    return [WAIT, self._span(), self.held]
                 self._jobs.wait(deadline - now)
         finally:
             self.hungry -= 1

@@ -162,10 +162,9 @@ class Ledger:
         return self.ended and not self.ready and not self._firsts
 
     @property
-    def at_rest(self) -> bool:
-        """Whether no job is in a slave's hands and none is unrecorded."""
-        return not self._failed and not any(
-            slave.pieces for slave in self.slaves.values())
+    def idle(self) -> bool:
+        """Whether no job is in a slave's hands."""
+        return not any(slave.pieces for slave in self.slaves.values())
 
     @property
     def workers(self) -> int:

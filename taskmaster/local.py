@@ -1,14 +1,16 @@
 """A master and slaves on this machine: `tm-run`, and `Taskmaster`."""
 
 import argparse
+import os
 from typing import Callable, List, Optional
 
 from .errors import Unreachable
 from .master import Master
 from .progress import Progress
+from .recorder import Recorder, RetryRecorder
 from .secret import Address
 from .source import Source
-from .supervisor import GRACE, Supervisor, command
+from .supervisor import Supervisor, command
 from .wire import name_of
 
 EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
@@ -24,8 +26,7 @@ class Local:
                  key: bytes, progress: Progress, out: Callable[[str], None],
                  options: argparse.Namespace):
         def master(address: Address) -> Master:
-            return Master(source, address, key, progress, options.state,
-                          options.size, options.reset)
+            return make_master(source, address, key, progress, options)
         self._count: int = options.count
         self._master = master(address)
         try:
@@ -47,11 +48,10 @@ class Local:
         """As `Master.run`."""
         try:
             self._supervisor.start()
-            code = self._master.run()
-            if self.stopped_by is None:     # they have been told
-                self._supervisor.join(GRACE)
-            return code
+            return self._master.run()
         finally:
+            if self.stopped_by is not None:     # or they wait for the next
+                self._supervisor.stop()
             self._supervisor.close()
             self._master.close()
 
@@ -69,6 +69,16 @@ class Local:
             self._master.abandon(max(self._supervisor.codes))
 
 
+def make_master(source: Source, address: Address, key: bytes,
+                progress: Progress, options: argparse.Namespace) -> Master:
+    """A master as the options of `tm-master` want it."""
+    path = os.path.abspath(options.state or source.state_name)
+    recorder = (RetryRecorder(source, path) if options.retry_failed
+                else Recorder(source, path, options.reset))
+    return Master(recorder, address, key, progress, options.size,
+                  options.max_failures)
+
+
 def slave_command(target: str, address: Address,
                   options: argparse.Namespace) -> List[str]:
     """The command line of a child of `tm-run` or `tm-spawn`."""
@@ -76,4 +86,5 @@ def slave_command(target: str, address: Address,
     return command([
         target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
         f'--threads={options.threads}', f'--timeout={options.timeout}',
+        f'--retries={options.retries}',
         f'--log-level={options.log_level}'])

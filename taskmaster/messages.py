@@ -8,6 +8,7 @@ of bounded size and is checked here, field by field, before it is believed.
     work(report, want, prefetch, wait)
                                 -> [LEASE, span, first number, count, jobs]
                                  | [WAIT, span, reason]
+                                 | [GIVE_BACK, span, reason]
                                  | [OVER, 'complete' or 'stopped']
                                  | [STRANGER]    (say hello first)
     give_back(run, ranges)      -> [WAIT, span, reason] | [STRANGER]
@@ -22,7 +23,7 @@ PROTOCOL = 1                # raised by every change of what is said here
 PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
 
 WELCOME, REFUSED = 'welcome', 'refused'
-LEASE, WAIT = 'lease', 'wait'
+LEASE, WAIT, GIVE_BACK = 'lease', 'wait', 'give back'
 OVER, STRANGER = 'over', 'stranger'
 COMPLETE, STOPPED = 'complete', 'stopped'
 

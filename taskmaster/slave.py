@@ -12,12 +12,13 @@ import pickle
 import random
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Optional
 
 from . import __version__, messages
 from .errors import ConfigError, TaskmasterError, Unreachable
-from .hand import Hand, Run
-from .handlers import Fail, Handler
+from .hand import Hand
+from .handlers import Handler, Ways
 from .messages import PROTOCOL, Introduction
 from .texts import summary
 
@@ -105,7 +106,9 @@ class Slave:
             run = hand.take()
             if run is None:
                 return
-            self._handler(run.iterator, _failing(hand, run), run.interrupt)
+            self._handler(run.iterator, Ways(partial(hand.fail, run),
+                                             self._leaving.wait,
+                                             run.interrupt))
             hand.bring(run)
 
     # -- the link ---------------------------------------------------------
@@ -187,13 +190,13 @@ class Slave:
         """See to one thing; False when the run is over for this slave."""
         hand = self._hand
         appetite = hand.appetite()
-        if self._leaving.is_set():
-            if appetite.empty and not appetite.unreported:
-                return False
-            unbegun = hand.give_back()
-            if unbegun:
-                self._reply(self._call('give_back', self._run, unbegun))
-                return True
+        unbegun = hand.give_back()
+        if unbegun:
+            self._reply(self._call('give_back', self._run, unbegun))
+            return True
+        if (self._leaving.is_set() and appetite.empty
+                and not appetite.unreported):
+            return False
         asked = self._clock()
         due = self._beaten + BEAT * hand.span - asked
         if due > 0 and not appetite.urgent and (
@@ -222,6 +225,8 @@ class Slave:
             self._take_in(first, count, payload)
         elif kind == messages.WAIT:
             hand.span = reply[1]
+        elif kind == messages.GIVE_BACK:
+            hand.recall()
         elif kind == messages.STRANGER:
             self._hello()
         elif kind == messages.OVER and reply[1] == messages.STOPPED:
@@ -246,7 +251,3 @@ class Slave:
             raise ConfigError('the master speaks another language; install '
                               'the same version on both')
         return reply
-
-
-def _failing(hand: Hand, run: Run) -> Fail:
-    return lambda error: hand.fail(run, error)

@@ -27,6 +27,9 @@ ENV_AFTER = 'TASKMASTER_AFTER'      # the id of the dead one it replaces
 ENV_PARENT = 'TASKMASTER_PARENT'    # the pipe that ends with the parent
 ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
 
+# What a child may tell; one that exits without is not believed.
+CONNECTED, OVER = b'+', b'.'
+
 BACKOFF = 0.5       # seconds before the successor of one that never connected,
 GIVE_UP = 5         # doubled each time; and how many of them in a row
 GRACE = 10.0        # seconds that children may take to end
@@ -34,6 +37,24 @@ GRACE = 10.0        # seconds that children may take to end
 # Exit codes that another start would only repeat.
 FINAL = {kind.exit_code for kind in (
     UsageError, ConfigError, KeyRefused, Unreachable, VersionMismatch)}
+
+
+class _Child:
+    """A slave process, and the pipe on which it tells its parent things."""
+
+    def __init__(self, process: 'subprocess.Popen[str]', news: int):
+        os.set_blocking(news, False)    # a grandchild may keep it open
+        self.process = process
+        self._news = news
+        self._told = b''
+
+    def told(self) -> bytes:
+        """All that it has told up to now."""
+        try:
+            self._told += os.read(self._news, 1000)
+        except BlockingIOError:
+            pass
+        return self._told
 
 
 class Supervisor:
@@ -53,7 +74,7 @@ class Supervisor:
         self._out, self._err = out, err
         self._changed = changed
         self._stopping = threading.Event()
-        self._children: Dict[int, 'subprocess.Popen[str]'] = {}
+        self._children: Dict[int, _Child] = {}
         self._lock = threading.Lock()
         self._slots: List[threading.Thread] = []
         self._pipe = os.pipe()
@@ -75,7 +96,7 @@ class Supervisor:
         self._stopping.set()
         with self._lock:
             for child in self._children.values():
-                child.send_signal(number)
+                child.process.send_signal(number)
 
     def join(self, timeout: Optional[float] = None) -> bool:
         """Wait for all children to end; whether they did."""
@@ -86,11 +107,19 @@ class Supervisor:
         return not self.alive
 
     def close(self) -> None:
-        """End what is left of the children: they have no jobs in hand."""
-        self.stop()
-        if not self.join(GRACE):
-            self.stop(signal.SIGKILL)
-            self.join(GRACE)
+        """The run is over: end what is left of the children.
+
+        Those that have connected know it, and end by themselves.
+        """
+        self._stopping.set()
+        with self._lock:
+            for child in self._children.values():
+                if not child.told():
+                    child.process.kill()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.join(GRACE):
+                self.stop(number)
+        self.join(GRACE)
         for fd in self._pipe:
             os.close(fd)
 
@@ -102,19 +131,20 @@ class Supervisor:
         deaths = 0
         while not self._stopping.is_set():
             id = secrets.token_hex(8)
-            code, connected = self._run(slot, id, dead)
-            if code == 0 or self._stopping.is_set():
+            code, told = self._run(slot, id, dead)
+            if OVER in told or self._stopping.is_set():
+                code = 0
                 break
             if code in FINAL:
                 log.debug('slave %d ended with %d', slot, code)
                 break
-            deaths = 0 if connected else deaths + 1
+            deaths = 0 if told else deaths + 1
             if deaths == GIVE_UP:
                 log.error('slave %d was ended by %s, %d times in a row and '
                           'before it could connect; given up', slot,
                           _ending(code), deaths)
                 break
-            if connected:       # otherwise there is nothing of it to be told
+            if told:        # or else the master has never heard of it
                 dead = id
             delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
             log.warning('slave %d was ended by %s; starting another%s', slot,
@@ -126,10 +156,10 @@ class Supervisor:
         self._changed()
 
     def _run(self, slot: int, id: str,
-             dead: Optional[str]) -> Tuple[int, bool]:
+             dead: Optional[str]) -> Tuple[int, bytes]:
         """Run one child to its end.
 
-        Gives its exit code, or -signal, and whether it had connected.
+        Gives its exit code, or -signal, and what it has told.
         """
         parent = self._pipe[0]
         news, tell = os.pipe()
@@ -140,23 +170,23 @@ class Supervisor:
         with self._lock, os.fdopen(tell, 'w'):
             if self._stopping.is_set():
                 os.close(news)
-                return 0, False
-            child = subprocess.Popen(
+                return 0, b''
+            process = subprocess.Popen(
                 self._command, env=environ, pass_fds=(parent, tell),
                 start_new_session=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 errors='backslashreplace')
-            self._children[slot] = child
-        printers = [_pass_on(child.stdout, self._out),
-                    _pass_on(child.stderr, self._err)]
-        code = child.wait()
+            child = self._children[slot] = _Child(process, news)
+        printers = [_pass_on(process.stdout, self._out),
+                    _pass_on(process.stderr, self._err)]
+        code = process.wait()
         for printer in printers:        # a grandchild may keep a pipe open
             printer.join(1.0)
         with self._lock:
             del self._children[slot]
-        with os.fdopen(news, 'rb', 0) as told:
-            os.set_blocking(news, False)    # a grandchild may have the end
-            return code, bool(told.read(1))
+            told = child.told()
+            os.close(news)
+        return code, told
 
 
 def command(arguments: Sequence[str]) -> List[str]:
@@ -186,13 +216,13 @@ def _pass_on(stream: Optional[IO[str]],
     return thread
 
 
-def watch_parent(environ: Dict[str, str]) -> Callable[[], None]:
+def watch_parent(environ: Dict[str, str]) -> Callable[[bytes], None]:
     """In a child: end at once when the parent has ended, however it did.
 
-    Gives what to call when the child has connected.
+    Gives what to call to tell the parent CONNECTED or OVER.
     """
     if ENV_PARENT not in environ:
-        return lambda: None
+        return lambda news: None
     parent, news = int(environ.pop(ENV_PARENT)), int(environ.pop(ENV_NEWS))
     for fd in (parent, news):           # not for what the handler starts
         os.set_inheritable(fd, False)
@@ -201,7 +231,7 @@ def watch_parent(environ: Dict[str, str]) -> Callable[[], None]:
         os.read(parent, 1)
         os._exit(128 + signal.SIGTERM)
 
-    def connected() -> None:
-        os.write(news, b'+')
+    def tell(what: bytes) -> None:
+        os.write(news, what)
     threading.Thread(target=wait, name='parent', daemon=True).start()
-    return connected
+    return tell

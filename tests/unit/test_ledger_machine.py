@@ -11,8 +11,7 @@ LEDGER_EXAMPLES=20000 makes a long hunt, LEDGER_STEPS longer histories.
 
 import os
 
-import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
                                  precondition, rule,
@@ -40,8 +39,9 @@ class Job:
         self.losses = 0
         self.refused = set()
 
-    def go(self, state, holder=None, claim=None):
+    def go(self, state, holder=None, claim=None, alone=False):
         self.state, self.holder, self.claim = state, holder, claim
+        self.alone = alone          # it must be all that its holder holds
 
 
 class Model:
@@ -180,7 +180,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.total = None           # rows of the source, once it has ended
         self.saved = 0              # the checkpoint: a row
         self.handled = set()        # rows
-        self.file = {}              # rows in the failures file
+        self.file = set()           # rows in the failures file
 
     # -- the master -------------------------------------------------------
 
@@ -200,19 +200,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.bases[self.run.id] = self.run.base
         self.model = Model()
         self.next = self.saved + 1
-        self.file = {row: why for row, why in self.file.items()
-                     if row <= self.saved}
+        self.file = {row for row in self.file if row <= self.saved}
         for slave in self.slaves:
             slave.connected = False
 
     @rule(really=seldom, saved=st.booleans())
     def master_restarts(self, really, saved):
+        """Old slaves work on, and report when numbers mean other jobs."""
         if really:
             if saved:
                 self.save()
             self.start()
             self.feed(self.size)
             self.join(self.size)
+            self.report_of_another_run()
 
     @rule()
     def save(self):
@@ -222,7 +223,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def record_failures(self, some=1000):
         numbers = [job.number for job in self.ledger.unrecorded()[:some]]
         for n in numbers:
-            self.file[self.run.base + n] = True
+            self.file.add(self.run.base + n)
             self.model.jobs[n].go(FINISHED)
         self.model.recorded += len(numbers)
         self.model.done += len(numbers)
@@ -364,13 +365,13 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.slaves)
     @rule(who=who, want=many, prefetch=st.booleans(),
           arrives=st.sampled_from([True, True, True, False]),
-          feed=st.integers(0, 20))
-    def lease(self, who, want, prefetch, arrives, feed):
+          feed=st.integers(0, 20), draining=seldom)
+    def lease(self, who, want, prefetch, arrives, feed, draining):
         slave = self.pick(who)
         self.feed(feed)
         if not slave.connected or slave.id not in self.model.heard:
             self.hello(slave, slave.held + slave.handled)
-        numbers = self.ask(slave, want, prefetch)
+        numbers = self.ask(slave, want, prefetch, draining)
         if arrives:
             slave.held += numbers
         elif numbers:
@@ -387,7 +388,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if slave.connected and slave.id in self.model.heard:
                 slave.held += self.ask(slave, want, prefetch)
 
-    def ask(self, slave, want, prefetch):
+    def ask(self, slave, want, prefetch, draining=False):
         """Lease; whatever the ledger gives, or not, must be within rules."""
         ledger, model = self.ledger, self.model
         had = model.of(slave.id)
@@ -400,8 +401,11 @@ class LedgerMachine(RuleBasedStateMachine):
         share = ready if not ledger.ended else -(
             -ready // (2 * len(model.connected())))
 
-        lease = ledger.lease(slave.id, want, self.now, prefetch)
+        lease = ledger.lease(slave.id, want, self.now, prefetch, draining)
 
+        if draining:
+            returned = {n for n in returned if not model.jobs[n].suspect}
+            alone, ready = set(), 0
         if lease is None:
             if not want:
                 return []
@@ -412,6 +416,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert [row - self.run.base for row in lease.jobs] == numbers
         assert not barred, 'not alone'
         if numbers[0] > len(model.jobs):
+            assert not draining, 'new while draining'
             assert returned <= alone, 'new before returned'
             assert had or not alone, 'new before a lone job'
             assert len(numbers) <= min(want, room, share)
@@ -427,7 +432,7 @@ class LedgerMachine(RuleBasedStateMachine):
             most = 2 if model.jobs[numbers[0]].suspect else 1
             assert len(numbers) <= max(want, most)
         for n in numbers:
-            model.jobs[n].go(HELD, slave.id)
+            model.jobs[n].go(HELD, slave.id, alone=n in alone)
         return numbers
 
     def piece(self, n):
@@ -463,9 +468,6 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.model.finish(slave.handled)
             slave.handled = []
 
-    @precondition(lambda self: any(slave.run != self.run.id
-                                   for slave in self.slaves))
-    @rule()
     def report_of_another_run(self):
         for slave in self.slaves:
             if slave.run != self.run.id:
@@ -577,6 +579,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 job.refused)
             for n, job in model.jobs.items() if job.state != FINISHED}
         assert ledger.slaves.keys() == model.heard.keys()
+        for n, job in model.jobs.items():
+            assert not job.alone or model.of(job.holder) == [n]
 
     @invariant()
     def every_job_is_in_one_state(self):
@@ -673,20 +677,12 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.hello(slave, slave.held)
                 if len(slave.held) < BUSY:
                     slave.held += self.ask(slave, 2, bool(slave.held))
-                if len(slave.held) > 1 or not slave.held or (
-                        not self.ask_again(slave)):
-                    self.finish_one(slave)
+                self.finish_one(slave)
             self.record_failures()
             self.time_passes(1)
             if until():
                 return
         raise AssertionError('it never ends')
-
-    def ask_again(self, slave):
-        """Whether a slave about to run dry was given more."""
-        numbers = self.ask(slave, 2, True)
-        slave.held += numbers
-        return bool(numbers) and self.finish_one(slave)
 
     def finish_one(self, slave):
         for n in slave.held[:1]:
@@ -694,7 +690,6 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.done(slave.id, [(n, n)])
             self.model.finish([n])
         del slave.held[:1]
-        return True
 
 
 def profile(examples, steps=STEPS, **options):

@@ -1,0 +1,62 @@
+"""What the tests of the queue, the wire and the slave share."""
+
+import pytest
+from fakes import Direct
+
+from taskmaster import wire
+from taskmaster.session import Session
+
+KEY = b'a key for tests'
+
+
+@pytest.fixture
+def serve():
+    """Serve a queue on a free port: ``serve(queue)`` gives the server."""
+    servers = []
+
+    def start(queue, key=KEY, host='127.0.0.1'):
+        server = wire.Manager((host, 0), key).get_server()
+        servers.append(server)
+        server.start(lambda: Session(queue))
+        return server
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def connect():
+    """``connect(server)`` gives a link, closed when the test is over."""
+    links = []
+
+    def open(server, key=KEY):
+        links.append(wire.connect(server.address, key))
+        return links[-1]
+    yield open
+    for link in links:
+        link.close()
+
+
+@pytest.fixture(params=['session', 'manager'])
+def doors(request):
+    """``doors(queue)()`` opens one more way to call the queue's methods.
+
+    Once it is a session itself, once a link through a real manager.
+    """
+    opened = []
+
+    def through(queue):
+        if request.param == 'session':
+            def open():
+                opened.append(Direct(queue))
+                return opened[-1]
+        else:
+            server = request.getfixturevalue('serve')(queue)
+            link = request.getfixturevalue('connect')
+
+            def open():
+                return link(server)
+        return open
+    yield through
+    for door in opened:
+        door.close()

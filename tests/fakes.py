@@ -1,0 +1,191 @@
+"""Small parts that tests pass in where the real one is a process or a day.
+
+Everything else in the tests is real: queues, sessions, sockets, threads.
+"""
+
+import json
+import pickle
+import threading
+import time
+from queue import SimpleQueue
+
+from taskmaster.jobqueue import JobQueue
+from taskmaster.messages import LEASE, PROTOCOL, WELCOME
+from taskmaster.session import Session
+
+LONG = 30.0         # seconds in which anything must have happened
+RUN = 'run-1'
+
+BEFORE, AFTER = 'before', 'after'       # the master executed the call
+
+
+def until(condition, timeout=LONG):
+    """Wait until ``condition()`` is true, and give what it gave."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, 'waited in vain'
+        pause.wait(0.002)
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def forward(self, seconds):
+        self.now += seconds
+
+
+class Background(threading.Thread):
+    """Runs ``function``; `result` waits and gives or raises its outcome."""
+
+    def __init__(self, function, *args):
+        super().__init__(daemon=True)
+        self._function, self._args = function, args
+        self._outcome = self._error = None
+        self.start()
+
+    def run(self):
+        try:
+            self._outcome = self._function(*self._args)
+        except BaseException as error:
+            self._error = error
+
+    def result(self, timeout=LONG):
+        self.join(timeout)
+        assert not self.is_alive(), 'still running'
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+def introduction(slave='s1', run=None, holds=(), after=None, workers=1,
+                 module=None, run_name=None, protocol=PROTOCOL):
+    """What a slave says of itself, as JSON would carry it."""
+    return [protocol, '1.0', slave, f'host:{slave}', workers, module, run,
+            run_name, [list(pair) for pair in holds], after]
+
+
+def report(done=(), failed=(), refused=(), run=RUN):
+    return [run, [list(pair) for pair in done],
+            [[number, 'ValueError: bad', 'Traceback ...', 1]
+             for number in failed],
+            [list(one) for one in refused]]
+
+
+def take(door, want=1, wait=0.0, prefetch=False, **finished):
+    """One round trip: (first number, jobs), or the reply if no lease."""
+    reply = door.call('work', report(**finished), want, prefetch, wait,
+                      wait=wait)
+    if reply[0] != LEASE:
+        return list(reply)
+    _, span, first, count, payload = reply
+    jobs = pickle.loads(payload)
+    assert span > 0 and len(jobs) == count
+    return first, jobs
+
+
+def greet(door, slave='s1', **fields):
+    """Say hello, and give what the master believes this slave to hold."""
+    kind, welcome = door.call('hello', introduction(slave, **fields))
+    assert kind == WELCOME
+    return [tuple(pair) for pair in welcome['holds']]
+
+
+class Direct:
+    """Calls on a session of a queue, as `wire.Link` makes them."""
+
+    def __init__(self, queue):
+        self._session = Session(queue)
+
+    def call(self, method, *args, wait=0):
+        return getattr(self._session, method)(*args)
+
+    def close(self):
+        self._session.close()
+
+
+class MemoryLink:
+    """A link to a `MemoryMaster`: a connection without a socket."""
+
+    def __init__(self, master):
+        self._master = master
+        self._requests, self._replies = SimpleQueue(), SimpleQueue()
+        self._dead = False
+        threading.Thread(target=self._serve, daemon=True,
+                         args=(Session(master.queue),)).start()
+
+    def call(self, method, *args, wait=0):
+        fault = self._master.said(method, args)
+        if fault == BEFORE:
+            self.cut()
+        if not self._dead:
+            self._requests.put((method, json.loads(json.dumps(args)), fault))
+            reply = self._replies.get()
+            if reply is not None:
+                return reply
+        raise EOFError('the peer has gone')
+
+    def cut(self):
+        self._dead = True
+        self._requests.put(None)
+        self._replies.put(None)
+
+    close = cut
+
+    def _serve(self, session):
+        try:
+            for method, args, fault in iter(self._requests.get, None):
+                reply = getattr(session, method)(*args)
+                if fault == AFTER:
+                    break
+                self._replies.put(reply)
+        finally:
+            session.close()
+            self.cut()
+
+
+class MemoryMaster:
+    """A queue, the jobs to put into it, and the end of the run.
+
+    ``fault(call number, method)`` says whether a connection drops in that
+    call: BEFORE or AFTER the master has executed it.
+    """
+
+    def __init__(self, jobs=(), size=100, run=RUN, name='mod', fault=None):
+        self._news = threading.Event()
+        self.queue = JobQueue(size, run, name, changed=self._news.set)
+        self.calls = []             # (method, arguments)
+        self.failed = []
+        self._fault = fault or (lambda number, method: None)
+        for job in jobs:
+            assert self.queue.put(job)
+
+    def said(self, method, args):
+        self.calls.append((method, args))
+        return self._fault(len(self.calls) - 1, method)
+
+    def connect(self):
+        return MemoryLink(self)
+
+    def finish(self):
+        """End the source; tell the slaves when all is finished."""
+        self.queue.end()
+        return Background(self._finish)
+
+    def _finish(self):
+        while not self.queue.complete:
+            assert self._news.wait(LONG)
+            self._news.clear()
+            unrecorded = self.queue.unrecorded()
+            self.failed += unrecorded
+            self.queue.recorded([job.number for job in unrecorded])
+        self.queue.finish('complete')

@@ -1,0 +1,169 @@
+"""The four commands: a run end to end, together and apart."""
+
+import socket
+
+import pytest
+from programs import NUMBERS, can_listen, free_port
+
+ALL = range(1, 1001)
+
+
+def test_run_does_every_job_once(work):
+    work.write('migrate.py', NUMBERS)
+    run = work.finish('run', 'migrate', '2')
+    assert run.code() == 0
+    work.check(ALL)
+    assert run.out == ''
+    state = work.state()
+    assert (state['key'], state['count'], state['failed'],
+            state['complete']) == (1000, 1000, 0, True)
+    assert state['source'] == str((work.path / 'migrate.py').resolve())
+    assert f'state: none in {work.path}/migrate.state' in run.err
+    assert not work.has('migrate.failures')
+
+
+def test_master_slave_and_spawn_apart(work):
+    # No slave goes on before all three have a job.
+    work.write('migrate.py', NUMBERS + '''
+import glob
+import os
+import time
+
+
+def handle_job(job):
+    mine = f'here-{os.getpid()}'
+    if not os.path.exists(mine):
+        open(mine, 'w').close()
+        while len(glob.glob('here-*')) < 3:
+            time.sleep(0.01)
+    record(job)
+''')
+    master = work.start('master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host)
+    spawn = work.start('spawn', 'migrate', '2', master.host)
+    assert [p.code() for p in (master, slave, spawn)] == [0, 0, 0]
+    work.check(ALL)
+    assert 'connected to the run migrate' in slave.err
+    assert spawn.err.count('connected to the run migrate') == 2
+
+
+def test_a_slave_waits_for_its_master(work):
+    work.write('migrate.py', NUMBERS)
+    port = free_port()
+    slave = work.start('slave', 'migrate', f'--host=127.0.0.1:{port}')
+    slave.says('^no master there')
+    master = work.start('master', 'migrate', f'--host=127.0.0.1:{port}')
+    assert (master.code(), slave.code()) == (0, 0)
+    work.check(ALL)
+    assert slave.err.count('no master there') == 1
+
+
+def test_a_slave_gives_up(work):
+    work.write('migrate.py', NUMBERS)
+    slave = work.finish('slave', 'migrate', '--timeout=0',
+                        f'--host=127.0.0.1:{free_port()}')
+    assert slave.code() == 69
+    assert '--timeout' in slave.err
+
+
+def test_one_worker_is_the_main_thread(work):
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    import threading
+    assert threading.current_thread() is threading.main_thread()
+    record(job)
+''')
+    assert work.finish('run', 'migrate', '1').code() == 0
+    work.check(ALL)
+
+
+def test_four_threads_work_at_a_time(work):
+    work.write('migrate.py', '''
+import threading
+from recorder import record
+
+together = threading.Barrier(4, timeout=60)
+
+
+def get_jobs():
+    return range(1, 9)
+
+
+def handle_job(job):
+    together.wait()
+    record(job)
+''')
+    master = work.start('master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host, '--threads', '4')
+    assert (master.code(), slave.code()) == (0, 0)
+    work.check(range(1, 9))
+
+
+@pytest.mark.parametrize('host', ['0.0.0.0', '::', '::1'])
+def test_addresses(work, host):
+    if not can_listen(host, 0):
+        pytest.skip(f'cannot listen on {host} here')
+    name = f'[{host}]' if ':' in host else host
+    work.write('migrate.py', NUMBERS)
+    run = work.finish('run', 'migrate', '1', f'--host={name}:0')
+    assert run.code() == 0
+    assert f"Taskmaster server running on '{name}:{run.port}'" in run.err
+    work.check(ALL)
+
+
+def test_the_default_port_is_taken(work):
+    """`tm-run` takes another one; `tm-master` says so."""
+    work.write('migrate.py', NUMBERS)
+    listener = None
+    if can_listen('127.0.0.1', 3050):
+        listener = socket.create_server(('127.0.0.1', 3050))
+    try:
+        run = work.finish('run', 'migrate', '1', host=None)
+        master = work.finish('master', 'migrate', host=None)
+        given = work.finish('run', 'migrate', '1', '--host=127.0.0.1')
+    finally:
+        if listener:
+            listener.close()
+    assert run.code() == 0
+    assert run.port != 3050
+    work.check(ALL)
+    assert master.code() == given.code() == 69
+    assert '127.0.0.1:3050' in master.err
+    assert '--host' in given.err
+
+
+def test_run_takes_no_function(work):
+    work.write('migrate.py', NUMBERS)
+    run = work.finish('run', 'migrate:get_jobs', '1')
+    assert run.code() == 2
+    assert '--get-jobs' in run.err
+
+
+def test_other_functions(work):
+    work.write('migrate.py', NUMBERS.replace('get_jobs', 'rows')
+               .replace('handle_job', 'copy'))
+    run = work.finish('run', 'migrate', '1', '--get-jobs=rows',
+                      '--handle-job=copy')
+    assert run.code() == 0
+    work.check(ALL)
+    assert work.state('migrate-rows')['run'] == 'migrate:rows'
+
+
+def test_a_large_job_and_the_queue(work):
+    """Jobs of megabytes go alone; more than --size of them go through."""
+    work.write('migrate.py', NUMBERS + '''
+def get_jobs():
+    for number in range(20):
+        yield number, b'x' * (3 << 20)
+
+
+def get_key(job):
+    return job[0]
+
+
+def handle_job(job):
+    assert len(job[1]) == 3 << 20
+    record(job[0])
+''')
+    assert work.finish('run', 'migrate', '2', '--size=5').code() == 0
+    work.check(range(20))

@@ -1,0 +1,536 @@
+"""One small example for every rule of the ledger."""
+
+import pytest
+
+from taskmaster.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
+                               RESERVE, FailedJob, Ledger)
+
+
+@pytest.fixture
+def ledger():
+    return make(100)
+
+
+def make(jobs, size=1000, slaves='ab'):
+    """A ledger with jobs 'job 1', 'job 2', ... and slaves connected."""
+    ledger = Ledger(size)
+    ledger.feed(f'job {n}' for n in range(1, jobs + 1))
+    for id in slaves:
+        ledger.hello(id, f'host:{id}', 1, 0)
+    return ledger
+
+
+def lease(ledger, id, want, now=0, prefetch=False, draining=False):
+    """The numbers leased, or None."""
+    lease = ledger.lease(id, want, now, prefetch, draining)
+    if lease is None:
+        return None
+    numbers = [lease.first + i for i in range(len(lease.jobs))]
+    assert lease.jobs == [f'job {n}' for n in numbers]
+    return numbers
+
+
+def lease_all(ledger, id):
+    """All that this slave gets when it asks and never finishes."""
+    got = []
+    while True:
+        numbers = lease(ledger, id, 1000)
+        if numbers is None:
+            return got
+        got.append(numbers)
+
+
+def held(ledger, id):
+    return sorted(n for piece in ledger.slaves[id].pieces
+                  for n in range(piece.first, piece.last + 1))
+
+
+def failed(ledger):
+    return [job.number for job in ledger.unrecorded()]
+
+
+def lose_alone(ledger, number, times, slaves='xyz'):
+    """A single job is lost with slaves that hold nothing else."""
+    for id in slaves[:times]:
+        ledger.hello(id, f'host:{id}', 1, 0)
+        assert lease(ledger, id, 1) == [number]
+        assert ledger.lose(id) == 1
+
+
+# -- leases, and what is done ---------------------------------------------
+
+def test_jobs_are_numbered_as_they_are_leased(ledger):
+    assert lease(ledger, 'a', 3) == [1, 2, 3]
+    assert lease(ledger, 'b', 2) == [4, 5]
+    assert ledger.leased == 5 and len(ledger.ready) == 95
+    assert ledger.slaves['a'].in_hand == 3
+
+
+def test_nothing_is_leased_for_nothing(ledger):
+    assert lease(ledger, 'a', 0) is None
+    assert lease(make(0), 'a', 5) is None
+
+
+def test_all_that_is_ready_may_go_while_the_source_runs(ledger):
+    assert len(lease(ledger, 'a', 1000)) == 100
+
+
+def test_done(ledger):
+    lease(ledger, 'a', 3)
+    ledger.done('a', [(1, 3)])
+    assert ledger.finished == 3 and ledger.unfinished == 0
+    assert ledger.slaves['a'].done == 3
+    assert held(ledger, 'a') == []
+
+
+def test_done_counts_from_anybody(ledger):
+    lease(ledger, 'a', 3)
+    ledger.done('a stranger', [(1, 3)])
+    assert ledger.finished == 3 and held(ledger, 'a') == []
+
+
+def test_done_counts_late():
+    ledger = make(4)
+    lease(ledger, 'a', 4)
+    ledger.lose('a')
+    lease(ledger, 'b', 1)
+    ledger.done('a', [(1, 4)])
+    assert ledger.watermark() == (4, 'job 4')
+    assert lease(ledger, 'b', 9) is None
+
+
+def test_done_beats_a_failure_that_is_not_recorded(ledger):
+    lease(ledger, 'a', 1)
+    ledger.fail('a', 1, 'ValueError')
+    ledger.done('b', [(1, 1)])
+    assert failed(ledger) == [] and ledger.watermark() == (1, 'job 1')
+    ledger.recorded([1])
+    assert (ledger.finished, ledger.failed) == (1, 0)
+
+
+def test_done_once_more_is_counted_apart(ledger):
+    lease(ledger, 'a', 3)
+    ledger.done('a', [(1, 2)])
+    ledger.done('b', [(1, 3)])
+    assert (ledger.finished, ledger.twice) == (3, 2)
+
+
+def test_done_of_jobs_never_leased_is_nothing(ledger):
+    lease(ledger, 'a', 3)
+    ledger.done('a', [(50, 60), (2, 1 << 61)])
+    assert (ledger.finished, ledger.twice) == (2, 0)
+
+
+# -- pieces and the watermark ---------------------------------------------
+
+def test_the_watermark_at_first(ledger):
+    assert ledger.watermark() == (0, None)
+    lease(ledger, 'a', 1)
+    assert ledger.watermark() == (0, None)
+
+
+def test_the_watermark_is_before_the_lowest_piece(ledger):
+    lease(ledger, 'a', 2)
+    lease(ledger, 'b', 2)
+    ledger.done('b', [(3, 4)])
+    assert ledger.watermark() == (0, None)
+    assert ledger.lowest().holder.name == 'host:a'
+    ledger.done('a', [(1, 1)])
+    assert ledger.watermark() == (1, 'job 1')
+    ledger.done('a', [(2, 2)])
+    assert ledger.watermark() == (4, 'job 4')
+    assert ledger.lowest() is None
+
+
+def test_a_partial_report_cuts_a_piece(ledger):
+    lease(ledger, 'a', 10)
+    ledger.done('a', [(1, 2), (5, 6), (10, 10)])
+    assert held(ledger, 'a') == [3, 4, 7, 8, 9]
+    assert ledger.slaves['a'].in_hand == ledger.unfinished == 5
+    assert ledger.watermark() == (2, 'job 2')
+    ledger.done('a', [(3, 4)])
+    assert ledger.watermark() == (6, 'job 6')
+
+
+def test_complete(ledger):
+    ledger = make(1)
+    lease(ledger, 'a', 1)
+    ledger.done('a', [(1, 1)])
+    assert not ledger.complete
+    ledger.ended = True
+    assert ledger.complete
+
+
+def test_idle(ledger):
+    assert ledger.idle
+    lease(ledger, 'a', 2)
+    assert not ledger.idle
+    ledger.done('a', [(1, 1)])
+    ledger.fail('a', 2, 'ValueError')
+    assert ledger.idle
+
+
+# -- failed, and given back -----------------------------------------------
+
+def test_a_failed_job_holds_the_watermark_until_recorded(ledger):
+    lease(ledger, 'a', 3)
+    ledger.done('a', [(1, 1), (3, 3)])
+    ledger.fail('a', 2, 'ValueError: x', 'Traceback', 4)
+    assert ledger.unrecorded() == [FailedJob(
+        2, 'job 2', 'ValueError: x', 'Traceback', 'host:a', 4)]
+    assert held(ledger, 'a') == [] and ledger.slaves['a'].failed == 1
+    assert ledger.watermark() == (1, 'job 1')
+    ledger.recorded([2])
+    assert ledger.watermark() == (3, 'job 3')
+    assert (ledger.finished, ledger.failed) == (3, 1)
+
+
+def test_a_failed_job_goes_to_nobody_more():
+    ledger = make(1)
+    lease(ledger, 'a', 1)
+    ledger.fail('a', 1, 'ValueError')
+    ledger.lose('a')
+    ledger.expire(EXPIRY)
+    assert ledger.unrecorded() and not ledger.slaves
+    ledger.hello('b', 'host:b', 1, 0)
+    assert lease(ledger, 'b', 1) is None
+
+
+def test_failed_and_give_back_count_only_from_the_present_holder(ledger):
+    lease(ledger, 'a', 2)
+    ledger.give_back('a', [(1, 2)])
+    assert lease(ledger, 'b', 2) == [1, 2]
+    for other in 'a', 'a stranger':
+        ledger.fail(other, 1, 'ValueError')
+        ledger.give_back(other, [(1, 2)])
+        ledger.refuse(other, 2, 2, 'no such class')
+    assert held(ledger, 'b') == [1, 2] and failed(ledger) == []
+
+
+def test_given_back_is_leased_before_any_new_job(ledger):
+    lease(ledger, 'a', 4)
+    ledger.give_back('a', [(2, 3)])
+    assert held(ledger, 'a') == [1, 4]
+    assert lease(ledger, 'b', 1) == [2]
+    assert lease(ledger, 'b', 9) == [3]
+    assert lease(ledger, 'b', 2) == [5, 6]
+
+
+def test_given_back_blames_nobody(ledger):
+    lease(ledger, 'a', 20)
+    ledger.give_back('a', [(1, 20)])
+    assert len(lease(ledger, 'b', 20)) == 20
+
+
+# -- hello, and connections that drop -------------------------------------
+
+def test_hello_keeps_what_the_slave_holds(ledger):
+    lease(ledger, 'a', 4)
+    ledger.drop('a', 10)
+    assert ledger.workers == 1
+    assert ledger.hello('a', 'host:a', 1, 11, [(1, 4)]) == [(1, 4)]
+    assert held(ledger, 'a') == [1, 2, 3, 4] and ledger.workers == 2
+
+
+def test_hello_returns_what_the_slave_was_given_and_never_got(ledger):
+    lease(ledger, 'a', 4)
+    lease(ledger, 'a', 2)
+    assert ledger.hello('a', 'host:a', 1, 1, [(1, 2), (4, 4)]) == [
+        (1, 2), (4, 4)]
+    assert [lease(ledger, 'b', 9), lease(ledger, 'b', 9)] == [[3], [5, 6]]
+
+
+def test_hello_keeps_nothing_of_another_slave(ledger):
+    lease(ledger, 'a', 4)
+    assert ledger.hello('b', 'host:b', 1, 0, [(1, 4)]) == []
+    assert held(ledger, 'a') == [1, 2, 3, 4]
+
+
+def test_what_a_slave_holds_waits_for_it(ledger):
+    lease(ledger, 'a', 4)
+    ledger.drop('a', 10)
+    ledger.expire(10 + GRACE - 0.1)
+    assert held(ledger, 'a') == [1, 2, 3, 4]
+    ledger.expire(10 + GRACE)
+    assert held(ledger, 'a') == []
+    assert lease(ledger, 'b', 9) == [1, 2, 3, 4], 'not as suspects'
+
+
+def test_after_that_it_still_keeps_what_was_not_leased_elsewhere(ledger):
+    lease(ledger, 'a', 4)
+    ledger.drop('a', 10)
+    ledger.expire(10 + GRACE)
+    assert lease(ledger, 'b', 2) == [1, 2]
+    assert ledger.hello('a', 'host:a', 1, 20, [(1, 4)]) == [(3, 4)]
+    assert held(ledger, 'a') == [3, 4] and held(ledger, 'b') == [1, 2]
+    assert lease(ledger, 'b', 1) == [5]
+
+
+def test_what_a_slave_no_longer_lists_waits_for_it_no_more(ledger):
+    lease(ledger, 'a', 2)
+    ledger.drop('a', 10)
+    ledger.expire(10 + GRACE)
+    ledger.hello('a', 'host:a', 1, 20)
+    assert ledger.lose('a') == 0
+    assert lease(ledger, 'b', 2) == [1, 2], 'not as suspects'
+
+
+def test_a_slave_that_holds_nothing_may_go(ledger):
+    ledger.drop('a', 0)
+    assert 'a' not in ledger.slaves
+    assert ledger.heard('a', 1) is None, 'it must say hello'
+
+
+def test_a_stranger_is_no_loss(ledger):
+    assert ledger.lose('a stranger') == 0
+    ledger.drop('a stranger', 0)
+
+
+# -- losses ---------------------------------------------------------------
+
+def test_silence_until_expiry_is_a_loss(ledger):
+    lease(ledger, 'a', 8)
+    ledger.heard('a', 10)
+    ledger.heard('b', 50)
+    assert ledger.expire(10 + EXPIRY - 0.1) == []
+    assert ledger.expire(10 + EXPIRY) == [('host:a', 8)]
+    assert 'a' not in ledger.slaves and 'b' in ledger.slaves
+
+
+def test_any_message_renews_all_that_a_slave_holds(ledger):
+    lease(ledger, 'a', 8)
+    lease(ledger, 'a', 8)
+    for now in range(0, 300, 50):
+        ledger.heard('a', now)
+        ledger.expire(now)
+    assert len(held(ledger, 'a')) == 16
+
+
+def test_a_loss_is_cut_into_eight(ledger):
+    lease(ledger, 'a', 100)
+    assert ledger.lose('a') == 100
+    sizes = [len(numbers) for numbers in lease_all(ledger, 'b')]
+    assert sizes == 7 * [13] + [9]
+
+
+def test_down_to_single_jobs(ledger):
+    lease(ledger, 'a', 20)
+    ledger.lose('a')
+    assert lease(ledger, 'b', 9) == [1, 2, 3]
+    ledger.lose('b')
+    ledger.hello('c', 'host:c', 1, 0)
+    assert lease(ledger, 'c', 9) == [1]
+    assert lease(ledger, 'c', 9) is None, 'it goes alone'
+
+
+def test_also_what_waits_for_a_slave_is_lost_with_it(ledger):
+    lease(ledger, 'a', 16)
+    ledger.drop('a', 0)
+    ledger.expire(GRACE)
+    assert ledger.lose('a') == 16
+    assert lease(ledger, 'b', 16) == [1, 2]
+
+
+def test_of_a_suspect_piece_two_go_at_least(ledger):
+    lease(ledger, 'a', 32)
+    ledger.lose('a')
+    assert lease(ledger, 'b', 1) == [1, 2]
+    assert lease(ledger, 'b', 3) == [3, 4]
+
+
+def test_the_third_lone_loss_fails_a_job():
+    ledger = make(1, slaves='')
+    lose_alone(ledger, 1, LOSSES - 1)
+    assert failed(ledger) == []
+    lose_alone(ledger, 1, 1)
+    job, = ledger.unrecorded()
+    assert (job.slave, job.attempts) == ('host:x', LOSSES)
+    assert '3 times' in job.error
+
+
+def test_a_loss_beside_others_does_not_count():
+    ledger = make(2, slaves='')
+    for _ in range(2 * LOSSES):
+        ledger.hello('a', 'host:a', 1, 0)
+        ledger.lease('a', 1, 0)
+        ledger.lease('a', 1, 0)
+        if len(held(ledger, 'a')) < 2:
+            break
+        ledger.lose('a')
+    assert failed(ledger) == [] and held(ledger, 'a') == [1]
+    assert [ledger._pieces[n].losses for n in (1, 2)] == [0, 0]
+
+
+# -- lone jobs and reservations -------------------------------------------
+
+@pytest.fixture
+def lone():
+    """A ledger in which job 1 waits to go alone; a and b hold 2 .. 5."""
+    ledger = make(100, slaves='zab')
+    lease(ledger, 'z', 1)
+    assert lease(ledger, 'a', 2) == [2, 3]
+    assert lease(ledger, 'b', 2) == [4, 5]
+    ledger.lose('z')
+    return ledger
+
+
+def test_a_lone_job_goes_to_an_empty_slave_that_gets_nothing_else(lone):
+    lone.hello('c', 'host:c', 1, 0)
+    assert lease(lone, 'c', 5) == [1]
+    assert lease(lone, 'c', 5, prefetch=True) is None
+    assert lone.barred(lone.slaves['c'])
+    lone.done('c', [(1, 1)])
+    assert not lone.barred(lone.slaves['c'])
+    assert lease(lone, 'c', 2) == [6, 7]
+
+
+def test_one_slave_is_reserved_until_it_is_empty(lone):
+    assert lease(lone, 'a', 5, prefetch=True) is None
+    assert lone.barred(lone.slaves['a'])
+    lone.done('a', [(2, 2)])
+    assert lease(lone, 'a', 5, prefetch=True) is None
+    lone.done('a', [(3, 3)])
+    assert not lone.barred(lone.slaves['a'])
+    assert lease(lone, 'a', 5) == [1]
+
+
+def test_one_at_a_time(lone):
+    assert lease(lone, 'a', 5, now=0) is None
+    assert lease(lone, 'b', 2, now=1) == [6, 7]
+
+
+def test_and_one_more_after_a_while(lone):
+    assert lease(lone, 'a', 5, now=0) is None
+    assert lease(lone, 'b', 1, now=RESERVE - 1) == [6]
+    assert lease(lone, 'b', 1, now=RESERVE) is None
+    lone.done('b', [(4, 6)])
+    assert lease(lone, 'b', 1, now=RESERVE) == [1]
+
+
+@pytest.mark.parametrize('gone', ['leased', 'done'])
+def test_nobody_is_reserved_once_the_lone_job_is_gone(lone, gone):
+    assert lease(lone, 'a', 5) is None
+    if gone == 'leased':
+        lone.hello('c', 'host:c', 1, 0)
+        assert lease(lone, 'c', 1) == [1]
+    else:
+        lone.done('z', [(1, 1)])
+    assert not lone.barred(lone.slaves['a'])
+    assert lease(lone, 'a', 1, prefetch=True) == [6]
+
+
+def test_a_slave_that_refused_the_other_lone_jobs_is_free(lone):
+    lone.hello('c', 'host:c', 1, 0)
+    lone.lose('a')
+    for number in 1, 2, 3:
+        assert lease(lone, 'c', 1) == [number]
+        lone.refuse('c', number, number, 'no such class')
+    assert lease(lone, 'c', 1) == [6]
+    assert not lone.barred(lone.slaves['c'])
+    assert lease(lone, 'c', 1, prefetch=True) == [7]
+
+
+# -- refused --------------------------------------------------------------
+
+def test_a_refused_batch_goes_again_in_eight_pieces(ledger):
+    lease(ledger, 'a', 16)
+    ledger.refuse('a', 1, 16, 'no such class')
+    assert lease_all(ledger, 'b')[:8] == [
+        [n, n + 1] for n in range(1, 17, 2)]
+
+
+def test_a_refused_job_goes_elsewhere(ledger):
+    lease(ledger, 'a', 1)
+    ledger.refuse('a', 1, 1, 'no such class')
+    ledger.expire(0)
+    assert lease(ledger, 'a', 1) == [2]
+    assert lease(ledger, 'b', 1) == [1]
+
+
+def test_a_job_that_three_slaves_refuse_has_failed():
+    ledger = make(1, slaves='abcd')
+    for id in 'abc':
+        assert failed(ledger) == []
+        assert lease(ledger, id, 1) == [1]
+        ledger.refuse(id, 1, 1, f'no such class at {id}')
+    assert failed(ledger) == [1] and REFUSALS == 3
+    assert ledger.unrecorded()[0].error == 'no such class at c'
+
+
+def test_a_job_that_every_connected_slave_refused_has_failed():
+    ledger = make(1, slaves='ab')
+    lease(ledger, 'a', 1)
+    ledger.refuse('a', 1, 1, 'no such class')
+    ledger.expire(0)
+    assert failed(ledger) == []
+    ledger.drop('b', 0)
+    ledger.expire(0)
+    assert failed(ledger) == [1]
+
+
+def test_then_it_waits_for_nobody():
+    """It had a claim left, and was leased again when that one died."""
+    ledger = make(1, slaves='ab')
+    lease(ledger, 'a', 1)
+    ledger.refuse('a', 1, 1, 'no such class')
+    lease(ledger, 'b', 1)
+    ledger.drop('b', 0)
+    ledger.expire(GRACE)
+    assert failed(ledger) == [1]
+    assert ledger.hello('b', 'host:b', 1, GRACE, [(1, 1)]) == []
+    assert ledger.lose('b') == 0
+    ledger.hello('c', 'host:c', 1, GRACE)
+    assert lease(ledger, 'c', 1) is None
+
+
+# -- draining, the cap, and the end ---------------------------------------
+
+def test_while_draining_only_what_was_given_back_is_leased(ledger):
+    lease(ledger, 'a', 4)
+    ledger.give_back('a', [(3, 4)])
+    assert lease(ledger, 'b', 9, draining=True) == [3, 4]
+    assert lease(ledger, 'b', 9, draining=True) is None
+
+
+def test_what_may_have_killed_its_slave_waits_while_draining(ledger):
+    lease(ledger, 'a', 16)
+    lease(ledger, 'b', 1)
+    ledger.lose('a')
+    ledger.lose('b')
+    ledger.hello('c', 'host:c', 1, 0)
+    assert lease(ledger, 'c', 9, draining=True) is None
+    assert not ledger.barred(ledger.slaves['c'])
+
+
+def test_jobs_in_hand_are_capped():
+    ledger = make(0, size=2)
+    for _ in range(IN_HAND):
+        ledger.feed(['job'] * 2)
+        ledger.lease('a', 2, 0)
+    ledger.feed(['job'] * 2)
+    assert ledger.unfinished == 100
+    assert ledger.lease('b', 2, 0) is None
+    ledger.done('a', [(7, 7)])
+    assert len(ledger.lease('b', 2, 0).jobs) == 1
+
+
+def test_what_came_back_is_leased_though_the_cap_is_reached():
+    ledger = make(50, size=1)
+    ledger.lease('a', 50, 0)
+    ledger.give_back('a', [(1, 50)])
+    assert len(lease(ledger, 'b', 50)) == 50
+
+
+def test_at_the_end_what_is_left_is_shared(ledger):
+    ledger.ended = True
+    sizes = []
+    while ledger.ready:
+        sizes.append(len(lease(ledger, 'ab'[len(sizes) % 2], 1000)))
+    assert sizes[:4] == [25, 19, 14, 11] and sizes[-1] == 1
+
+
+def test_those_who_hunger_come_before_those_who_prefetch():
+    ledger = make(1)
+    ledger.ended = True
+    assert lease(ledger, 'a', 5, prefetch=True) is None
+    assert lease(ledger, 'b', 5) == [1]
