@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from typing import Any, Callable, List, Mapping, NoReturn, Optional, Sequence
 
 from . import __version__, targets
@@ -220,27 +219,25 @@ def run_slave(options: argparse.Namespace) -> int:
     signals = Signals(stop)
     signals.install()
     slave.run()
-    tell(OVER)
+    if not stopped:
+        tell(OVER)
     return _ended(0, stopped[0] if stopped else None)
 
 
 def run_spawn(options: argparse.Namespace) -> int:
     from .local import slave_command
     from .supervisor import Supervisor
-    ended = threading.Event()
     supervisor = Supervisor(
         slave_command(options.target, _address(options), options),
-        options.count, _key(options), print_line, _to_stderr, ended.set)
+        options.count, _key(options), print_line, _to_stderr)
     stopped: List[int] = []
 
     def stop(number: int) -> None:
         stopped.append(number)
-        supervisor.stop(number)
+        supervisor.stop()
     Signals(stop).install()
     supervisor.start()
-    while supervisor.alive:
-        ended.wait(1.0)
-        ended.clear()
+    supervisor.join()
     supervisor.close()
     return _ended(max(supervisor.codes, default=0),
                   stopped[0] if stopped else None)

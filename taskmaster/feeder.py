@@ -88,7 +88,7 @@ class Feeder(threading.Thread):
     def _feed(self, jobs: Iterator[Any]) -> None:
         """The hot path: once per job, without a lock."""
         queue = self._queue
-        append = queue.incoming.append
+        append, waiters = queue.incoming.append, queue.waiters
         previous = None
         room = 0
         for job in jobs:
@@ -101,7 +101,7 @@ class Feeder(threading.Thread):
                     return
             append(job)
             room -= 1
-            if queue.hungry:
+            if waiters:
                 queue.wake()
 
 

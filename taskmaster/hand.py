@@ -11,7 +11,7 @@ from collections import deque
 from typing import (Any, Callable, Deque, Iterator, List, NamedTuple, Optional,
                     Sequence)
 
-from .messages import (TEXT, TRACEBACK, FailureReport, Range, Refusal,
+from .messages import (RANGES, TEXT, TRACEBACK, FailureReport, Range, Refusal,
                        Report)
 from .sizing import Pace
 from .texts import summary, traceback_of
@@ -163,12 +163,15 @@ class Hand:
                 unreported=bool(self._done or self._failed or self._refused))
 
     def report(self, run_id: str) -> Report:
-        """What is finished and not yet reported, of running runs too."""
+        """What is finished and not yet reported, of running runs too.
+
+        Not more at once than a message may hold.
+        """
         with self._lock:
             for run in self._runs:
                 self._note_done(run, run.begun() - 1)
-            return Report(run_id, list(self._done), list(self._failed),
-                          list(self._refused))
+            return Report(run_id, self._done[:RANGES],
+                          self._failed[:2 * URGENT], list(self._refused))
 
     def reported(self, report: Report) -> None:
         """The master has this report."""

@@ -13,13 +13,15 @@ import logging
 import pickle
 import threading
 import time
-from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from collections import deque
+from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
+                    Sequence, Tuple, Union)
 
 from . import sizing
 from .ledger import FailedJob, Lease, Ledger, Range
 from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
                        Introduction, Reply, Report)
+from .texts import summary
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +65,12 @@ class JobQueue:
         self.run = run
         self.name = name
         self.incoming: List[Any] = []
-        self.hungry = 0             # calls that wait for a job
+        self.waiters: Deque[threading.Condition] = deque()  # for a job
         self._ledger = Ledger(maxsize)
         self._clock = clock
         self._changed = changed
         self._lock = threading.Lock()
-        self._jobs = threading.Condition(self._lock)    # there is a job
+        self._others: Deque[threading.Condition] = deque()  # for the end
         self._room = threading.Condition(self._lock)    # there is room
         self._weight = sizing.Weight()
         self._sessions: Dict[str, object] = {}      # the newest of a slave
@@ -102,14 +104,18 @@ class JobQueue:
         if not self.room():
             return False
         self.incoming.append(job)
-        if self.hungry:
+        if self.waiters:
             self.wake()
         return True
 
     def wake(self) -> None:
-        """There is a job for one of the calls that wait."""
+        """There is a job for one of the calls that wait.
+
+        That one is out of `waiters` at once, so that the feeder takes the
+        lock once for it, and not for each job until it runs.
+        """
         with self._lock:
-            self._jobs.notify()
+            self._wake_one()
 
     def end(self) -> None:
         """The source has no more jobs, unless it was us who stopped it."""
@@ -118,7 +124,7 @@ class JobQueue:
                 return
             self._take_in()
             self._ledger.ended = True
-            self._jobs.notify_all()
+            self._wake_all()
             self._changed()
 
     # -- the slaves' side -------------------------------------------------
@@ -133,7 +139,7 @@ class JobQueue:
             self._sessions[who.slave] = session
             holds = who.holds if who.run == self.run else []
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
-            self._jobs.notify_all()
+            self._wake_all()
             return [WELCOME, {'run': self.run, 'name': self.name,
                               'span': self._span(), 'holds': kept}]
 
@@ -174,7 +180,7 @@ class JobQueue:
             if run != self.run or self._ledger.heard(slave, now) is None:
                 return [STRANGER]
             self._ledger.give_back(slave, ranges)
-            self._jobs.notify_all()
+            self._wake_all()
             self._changed()
             return [WAIT, self._span(), self.held]
 
@@ -185,7 +191,7 @@ class JobQueue:
         if self._reasons.get(who, '') != reason:
             with self._lock:
                 self._reasons[who] = reason
-                self._jobs.notify_all()
+                self._wake_all()
 
     def drain(self, reason: str, give_back: bool = False) -> None:
         """Lease no new jobs; what slaves have in hand they finish.
@@ -196,7 +202,7 @@ class JobQueue:
             self._reasons['drain'] = reason
             self._draining = self._closed = True
             self._give_back = give_back
-            self._jobs.notify_all()
+            self._wake_all()
             self._room.notify_all()
             self._changed()
 
@@ -205,7 +211,7 @@ class JobQueue:
         with self._lock:
             self._over = how
             self._closed = True
-            self._jobs.notify_all()
+            self._wake_all()
             self._room.notify_all()
 
     @property
@@ -260,7 +266,7 @@ class JobQueue:
             for name, jobs in self._ledger.expire(now):
                 log.warning('lost slave %s, %d jobs back', name, jobs)
             if self._ledger.waiting != waiting:
-                self._jobs.notify_all()
+                self._wake_all()
                 self._changed()
 
     def counts(self) -> Counts:
@@ -312,7 +318,7 @@ class JobQueue:
         for refused in report.refused:
             ledger.refuse(slave, *refused)
         if report.refused:
-            self._jobs.notify_all()
+            self._wake_all()
         if report.failed or self._draining or ledger.complete:
             self._changed()
         if report.failed and self._too_many(
@@ -324,7 +330,6 @@ class JobQueue:
         """A lease; or, after the deadline, what to reply instead."""
         want = min(want, self._weight.most())
         ledger = self._ledger
-        self.hungry += 1        # before looking, lest a job slips by
         try:
             while True:
                 now = self._clock()
@@ -346,11 +351,29 @@ class JobQueue:
                         return lease
                 if now >= deadline or ledger.barred(ledger.slaves[slave]):
                     return [WAIT, self._span(), self.held]
-                self._jobs.wait(deadline - now)
+                self._wait(deadline - now, want > 0)
         finally:
-            self.hungry -= 1
-            if self.hungry and self.qsize():
-                self._jobs.notify()     # what is left is for another
+            if self.qsize():
+                self._wake_one()        # what is left is for another
+
+    def _wait(self, seconds: float, hungry: bool) -> None:
+        turn = threading.Condition(self._lock)
+        queue = self.waiters if hungry else self._others
+        queue.append(turn)
+        # Only now: the feeder adds a job first, then looks for waiters.
+        if not (hungry and self.incoming):
+            turn.wait(seconds)
+        if turn in queue:
+            queue.remove(turn)
+
+    def _wake_one(self) -> None:
+        if self.waiters:
+            self.waiters.popleft().notify()
+
+    def _wake_all(self) -> None:
+        for queue in self.waiters, self._others:
+            while queue:
+                queue.popleft().notify()
 
     # -- outside the lock -------------------------------------------------
 
@@ -382,14 +405,14 @@ class JobQueue:
             with self._lock:
                 self._ledger.give_back(slave, [(first + count,
                                                 first + len(jobs) - 1)])
-                self._jobs.notify_all()
+                self._wake_all()
         return count, payload
 
     def _unpicklable(self, slave: str, number: int,
                      error: BaseException) -> None:
         with self._lock:
             self._ledger.fail(slave, number, 'cannot be pickled: '
-                              f'{type(error).__name__}: {error}', attempts=0)
+                              + summary(error), attempts=0)
             self._changed()
 
 

@@ -37,8 +37,8 @@ class Local:
             self._master = master((address[0], 0))      # any free port
             bound = self._master.open()
         self._supervisor = Supervisor(
-            slave_command(handler, bound, options), options.count, key, out,
-            progress.write_line, self._ended)
+            slave_command(handler, bound, options, quiet=True),
+            options.count, key, out, progress.write_line, self._ended)
 
     @property
     def stopped_by(self) -> Optional[int]:
@@ -80,11 +80,15 @@ def make_master(source: Source, address: Address, key: bytes,
 
 
 def slave_command(target: str, address: Address,
-                  options: argparse.Namespace) -> List[str]:
+                  options: argparse.Namespace,
+                  quiet: bool = False) -> List[str]:
     """The command line of a child of `tm-run` or `tm-spawn`."""
     host, port = address
+    level = options.log_level
+    if quiet and level == 'info':       # the master's own lines say it all
+        level = 'warning'
     return command([
         target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
         f'--threads={options.threads}', f'--timeout={options.timeout}',
         f'--retries={options.retries}',
-        f'--log-level={options.log_level}'])
+        f'--log-level={level}'])

@@ -30,8 +30,9 @@ COMPLETE, STOPPED = 'complete', 'stopped'
 REQUEST_BYTES = 4 << 20     # the longest thing that a slave may say
 WAIT_SECONDS = 10.0         # the longest that a call may wait for jobs
 TEXT = 1000                 # characters of a name or an error
+RUN_NAME = 100_000          # characters; it has the arguments in it
 TRACEBACK = 10_000          # characters of a traceback
-RANGES = 100_000            # in a report
+RANGES = 10_000             # in a report
 NUMBER = 1 << 62            # above any job number
 
 Range = Tuple[int, int]
@@ -115,8 +116,8 @@ def ranges(value: Any) -> List[Range]:
     return found
 
 
-def optional(value: Any) -> Optional[str]:
-    return None if value is None else text(value)
+def optional(value: Any, limit: int = TEXT) -> Optional[str]:
+    return None if value is None else text(value, limit)
 
 
 def report(value: Any) -> Report:
@@ -149,8 +150,8 @@ def introduction(value: Any) -> Introduction:
     _, _, slave, name, workers, module, run, run_name, holds, after = value
     return Introduction(
         protocol, version, text(slave), text(name), number(workers, 1, 10_000),
-        optional(module), optional(run), optional(run_name), ranges(holds),
-        optional(after))
+        optional(module), optional(run), optional(run_name, RUN_NAME),
+        ranges(holds), optional(after))
 
 
 Reply = List[Any]

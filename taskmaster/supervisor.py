@@ -92,7 +92,10 @@ class Supervisor:
         return any(slot.is_alive() for slot in self._slots)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Forward a signal to the children, and start no more of them."""
+        """Send a signal to the children, and start no more of them.
+
+        Never SIGINT: a child that is starting would show a traceback.
+        """
         self._stopping.set()
         with self._lock:
             for child in self._children.values():
@@ -133,6 +136,8 @@ class Supervisor:
             id = secrets.token_hex(8)
             code, told = self._run(slot, id, dead)
             if OVER in told or self._stopping.is_set():
+                if not self._stopping.is_set():
+                    self.stop()     # others may be looking for the master
                 code = 0
                 break
             if code in FINAL:
