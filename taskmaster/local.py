@@ -4,7 +4,6 @@ import argparse
 import os
 from typing import Callable, List, Optional
 
-from .errors import Unreachable
 from .master import Master
 from .progress import Progress
 from .recorder import Recorder, RetryRecorder
@@ -25,17 +24,10 @@ class Local:
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
                  options: argparse.Namespace):
-        def master(address: Address) -> Master:
-            return make_master(source, address, key, progress, options)
         self._count: int = options.count
-        self._master = master(address)
-        try:
-            bound = self._master.open()
-        except Unreachable:
-            if options.host is not None:
-                raise
-            self._master = master((address[0], 0))      # any free port
-            bound = self._master.open()
+        self._master = make_master(source, address, key, progress, options,
+                                   any_port=options.host is None)
+        bound = self._master.open()
         self._supervisor = Supervisor(
             slave_command(handler, bound, options, quiet=True),
             options.count, key, out, progress.write_line, self._ended)
@@ -70,13 +62,14 @@ class Local:
 
 
 def make_master(source: Source, address: Address, key: bytes,
-                progress: Progress, options: argparse.Namespace) -> Master:
+                progress: Progress, options: argparse.Namespace,
+                any_port: bool = False) -> Master:
     """A master as the options of `tm-master` want it."""
     path = os.path.abspath(options.state or source.state_name)
     recorder = (RetryRecorder(source, path) if options.retry_failed
                 else Recorder(source, path, options.reset))
     return Master(recorder, address, key, progress, options.size,
-                  options.max_failures)
+                  options.max_failures, any_port)
 
 
 def slave_command(target: str, address: Address,

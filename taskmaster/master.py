@@ -13,7 +13,7 @@ import time
 from typing import Callable, Optional
 
 from .errors import (EX_FAILED_JOBS, OperatorError, SaveError,
-                     TaskmasterError, TooManyFailures)
+                     TaskmasterError, TooManyFailures, Unreachable)
 from .feeder import Feeder
 from .jobqueue import JobQueue
 from .messages import COMPLETE, STOPPED
@@ -21,7 +21,7 @@ from .progress import Progress, Status
 from .recorder import Recorder
 from .session import Session
 from .texts import summary
-from .wire import Address, Manager, name_of
+from .wire import Address, Manager, Server, name_of
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +36,21 @@ class Master:
     """One start of one run: `open`, then `run`, then `close`.
 
     ``size`` is how many jobs the queue holds; ``too_many`` says of the
-    numbers of jobs failed and finished whether to stop.
+    numbers of jobs failed and finished whether to stop; ``any_port`` is
+    whether another one will do where that of ``address`` is taken.
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
                  progress: Progress, size: int = 10_000,
-                 too_many: Callable[[int, int], bool] = lambda f, n: False):
+                 too_many: Callable[[int, int], bool] = lambda f, n: False,
+                 any_port: bool = False):
         self.stopped_by: Optional[int] = None       # a signal
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
                               changed=self._changed)
         self._recorder = recorder
-        self._manager = Manager(address, key)
+        self._address, self._key = address, key
+        self._any_port = any_port
         self._progress = progress
         self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip)
         self._news = threading.Event()          # for the main thread
@@ -65,12 +68,21 @@ class Master:
         """
         try:
             self._recorder.open()
-            self._server = self._manager.get_server()
+            self._server = self._bind()
         except BaseException:
             self.close()
             raise
         address: Address = self._server.address
         return address
+
+    def _bind(self) -> Server:
+        try:
+            return Manager(self._address, self._key).get_server()
+        except Unreachable:
+            if not self._any_port:
+                raise
+            host, _ = self._address
+            return Manager((host, 0), self._key).get_server()
 
     def close(self) -> None:
         """Let go of files and lock."""
