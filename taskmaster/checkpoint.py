@@ -170,7 +170,8 @@ class StateFile:
         document = {
             'format': FORMAT, 'run': self.run, 'source': self.source,
             **checkpoint._asdict(),
-            'key': None if key is None else encode_key(key),
+            'key': encode_key(key) if key is not None or checkpoint.count
+            else None,
             'time': files.to_iso(checkpoint.time)}
         return {**document, 'checksum': _checksum(document)}
 

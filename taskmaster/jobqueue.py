@@ -152,19 +152,19 @@ class JobQueue:
                 self._changed()
 
     def work(self, slave: str, report: Report, want: int, prefetch: bool,
-             wait: float) -> Reply:
+             wait: float, session: object = None) -> Reply:
         """One round trip: take a report, give a lease.
 
-        Waits up to ``wait`` seconds for a job.
+        Waits up to ``wait`` seconds for a job, while ``session`` is the
+        newest of the slave: what an older one is given would never arrive.
         """
         while True:
             with self._lock:
-                now = self._clock()
-                if (report.run != self.run
-                        or self._ledger.heard(slave, now) is None):
+                if report.run != self.run:
                     return [STRANGER]
                 self._take_report(slave, report)
-                reply = self._lease(slave, want, prefetch, now + wait)
+                reply = self._lease(slave, want, prefetch,
+                                    self._clock() + wait, session)
             if not isinstance(reply, Lease):
                 return reply
             first, jobs = reply
@@ -326,14 +326,15 @@ class JobQueue:
             self.too_many = True
 
     def _lease(self, slave: str, want: int, prefetch: bool,
-               deadline: float) -> Union[Lease, Reply]:
+               deadline: float, session: object) -> Union[Lease, Reply]:
         """A lease; or, after the deadline, what to reply instead."""
         want = min(want, self._weight.most())
         ledger = self._ledger
         try:
             while True:
                 now = self._clock()
-                if ledger.heard(slave, now) is None:
+                if (self._sessions.get(slave) is not session
+                        or ledger.heard(slave, now) is None):
                     return [STRANGER]
                 if self._over is not None:
                     return [OVER, self._over]

@@ -158,7 +158,7 @@ class Ready:
             if self._taken == len(first):
                 self._lists.popleft()
                 self._taken = 0
-            jobs = jobs + part if jobs else part
+            jobs += part
         return jobs
 
 
@@ -243,7 +243,7 @@ class Ledger:
             slave = self.slaves[id] = Slave(id, name, workers, now)
         slave.heard, slave.dropped = now, None
         kept = []
-        for a, b in holds:
+        for a, b in _joined(holds):
             for piece in self._within(a, b):
                 if piece.holder is slave:
                     kept.append(self._isolate(piece, a, b))
@@ -550,3 +550,14 @@ class Ledger:
         self.leased += count
         self._before = jobs[-1]
         return piece
+
+
+def _joined(ranges: Sequence[Range]) -> List[Range]:
+    """The same numbers in order; no two of the ranges touch."""
+    joined: List[Range] = []
+    for a, b in sorted(ranges):
+        if joined and a <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(b, joined[-1][1])
+        else:
+            joined.append((a, b))
+    return joined

@@ -95,7 +95,8 @@ class Recorder:
         if new == self._saved:
             return
         key = self._key(number, job)
-        if count != self._saved[0] and _equal(key, self._saved_key):
+        if (key is not None and count != self._saved[0]
+                and _equal(key, self._saved_key)):
             raise OperatorError(
                 f'two jobs have the key {short(safe_repr(key))}; keys must '
                 'be unique, or a run could not be resumed')

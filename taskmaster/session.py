@@ -35,7 +35,8 @@ class Session:
             return [STRANGER]
         return self._queue.work(
             self._slave, messages.report(report), messages.number(want),
-            bool(prefetch), messages.seconds(wait, messages.WAIT_SECONDS))
+            bool(prefetch), messages.seconds(wait, messages.WAIT_SECONDS),
+            self)
 
     def give_back(self, run: Any, ranges: Any) -> Reply:
         if self._slave is None:

@@ -96,7 +96,7 @@ class Slave:
         if self._hand.appetite().empty:
             link = self._link
             if link is not None:
-                link.cut()              # it may wait for jobs
+                link.cut()          # it may wait for jobs; then goodbye
 
     # -- the workers ------------------------------------------------------
 
@@ -140,17 +140,18 @@ class Slave:
             self._hand.close()
 
     def _left(self) -> bool:
-        """Whether this slave is to end, and has nothing more to say."""
-        return self._leaving.is_set() and (
-            self._run is None or not self._hand.holds())
+        """Whether this slave is to end, and no master waits for it."""
+        return self._leaving.is_set() and self._run is None
 
     def _wait(self, attempt: int, lost: float, error: Exception) -> int:
         """Between two attempts to connect; gives the next one's number."""
-        now = self._clock()
-        if now - lost >= self._timeout or self._leaving.is_set():
-            if self._leaving.is_set():
+        if self._leaving.is_set():
+            if attempt:             # nobody there to say goodbye to
                 self._hand.forget()
-                return attempt
+                self._run = None
+            return attempt + 1
+        now = self._clock()
+        if now - lost >= self._timeout:
             raise Unreachable(
                 f'no master for {self._timeout:g} s ({summary(error)}); '
                 'check --host, or wait longer with --timeout')
@@ -204,12 +205,15 @@ class Slave:
             if hand.wait(due):
                 self._refused = False
             return True
-        wait = (messages.WAIT_SECONDS if appetite.empty
+        wait = (0.0 if self._leaving.is_set()
+                else messages.WAIT_SECONDS if appetite.empty
                 else BUSY_WAIT if appetite.hungry else 0.0)
         report = hand.report(self._run or '')
         reply = self._call('work', list(report), appetite.want,
-                           not appetite.hungry, wait, wait=wait)
-        hand.reported(report)
+                           not (appetite.hungry or appetite.empty), wait,
+                           wait=wait)
+        if reply[0] != messages.STRANGER:       # it took no report
+            hand.reported(report)
         self._beaten = self._clock()
         # Refused at once, not after a wait: ask again when things change.
         self._refused = (reply[0] == messages.WAIT

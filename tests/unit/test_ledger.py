@@ -3,7 +3,7 @@
 import pytest
 
 from taskmaster.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
-                               RESERVE, FailedJob, Ledger)
+                               RESERVE, FailedJob, Ledger, Ready)
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def ledger():
 def make(jobs, size=1000, slaves='ab'):
     """A ledger with jobs 'job 1', 'job 2', ... and slaves connected."""
     ledger = Ledger(size)
-    ledger.feed(f'job {n}' for n in range(1, jobs + 1))
+    ledger.feed([f'job {n}' for n in range(1, jobs + 1)])
     for id in slaves:
         ledger.hello(id, f'host:{id}', 1, 0)
     return ledger
@@ -55,6 +55,17 @@ def lose_alone(ledger, number, times, slaves='xyz'):
         ledger.hello(id, f'host:{id}', 1, 0)
         assert lease(ledger, id, 1) == [number]
         assert ledger.lose(id) == 1
+
+
+def test_ready_jobs_are_taken_in_order_across_the_lists_they_came_in():
+    ready = Ready()
+    for jobs in [1, 2, 3], [], [4], [5, 6, 7, 8]:
+        ready.extend(jobs)
+    assert len(ready) == 8
+    assert [ready.take(2), ready.take(4), len(ready)] == [
+        [1, 2], [3, 4, 5, 6], 2]
+    ready.extend([9])
+    assert [ready.take(3), ready.take(0), len(ready)] == [[7, 8, 9], [], 0]
 
 
 # -- leases, and what is done ---------------------------------------------
@@ -419,15 +430,27 @@ def test_nobody_is_reserved_once_the_lone_job_is_gone(lone, gone):
     assert lease(lone, 'a', 1, prefetch=True) == [6]
 
 
-def test_a_slave_that_refused_the_other_lone_jobs_is_free(lone):
-    lone.hello('c', 'host:c', 1, 0)
-    lone.lose('a')
-    for number in 1, 2, 3:
-        assert lease(lone, 'c', 1) == [number]
-        lone.refuse('c', number, number, 'no such class')
-    assert lease(lone, 'c', 1) == [6]
-    assert not lone.barred(lone.slaves['c'])
-    assert lease(lone, 'c', 1, prefetch=True) == [7]
+def test_an_empty_slave_is_reserved_no_more():
+    """Though a lone job waits still, which it has refused."""
+    ledger = make(100, slaves='yzcd')
+    lease(ledger, 'y', 1)
+    ledger.lose('y')
+    for id in 'cd':
+        assert lease(ledger, id, 1) == [1]
+        ledger.refuse(id, 1, 1, 'no such class')
+    assert lease(ledger, 'z', 1) == [1]
+    assert lease(ledger, 'c', 1) == [2]
+    assert lease(ledger, 'd', 1) == [3]
+    ledger.hello('e', 'host:e', 1, 0)
+    assert lease(ledger, 'e', 1) == [4]
+    ledger.lose('z')
+    ledger.lose('e')
+    assert lease(ledger, 'c', 1) is None, 'reserved for job 4'
+    ledger.done('d', [(3, 3)])
+    assert lease(ledger, 'd', 1) == [4]
+    ledger.done('c', [(2, 2)])
+    assert lease(ledger, 'c', 1) == [5]
+    assert lease(ledger, 'c', 1, prefetch=True) == [6]
 
 
 # -- refused --------------------------------------------------------------
@@ -534,3 +557,9 @@ def test_those_who_hunger_come_before_those_who_prefetch():
     ledger.ended = True
     assert lease(ledger, 'a', 5, prefetch=True) is None
     assert lease(ledger, 'b', 5) == [1]
+
+
+def test_hello_with_ranges_that_overlap(ledger):
+    lease(ledger, 'a', 10)
+    assert ledger.hello('a', 'host:a', 1, 0, [(1, 10), (5, 5)]) == [(1, 10)]
+    assert ledger.waiting == 0

@@ -235,9 +235,9 @@ class LedgerMachine(RuleBasedStateMachine):
         room = self.size - len(self.ledger.ready)
         if self.total is not None:
             room = min(room, self.total + 1 - self.next)
-        rows = range(self.next, self.next + min(some, room))
-        self.ledger.feed(rows)
+        rows = list(range(self.next, self.next + min(some, room)))
         self.next += len(rows)
+        self.ledger.feed(rows)
         self.yielded = max(self.yielded, self.next - 1)
 
     @precondition(lambda self: self.next > self.yielded)
@@ -322,8 +322,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.slaves)
     @rule(some=st.sets(who, min_size=1),
           seconds=st.sampled_from([GRACE, EXPIRY]), noticed=st.booleans(),
-          want=st.integers(0, 20))
-    def vanish(self, some, seconds, noticed, want):
+          want=st.integers(0, 20), at=where)
+    def vanish(self, some, seconds, noticed, want, at):
         """Some slaves are cut off, and work on, as do the others."""
         for who in some:
             if noticed:
@@ -331,6 +331,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.pick(who).connected = False
         self.time_passes(seconds)
         self.all_ask(want, False)
+        if self.belated():
+            self.too_late(at)
 
     @precondition(lambda self: self.slaves)
     @rule(who=who, noticed=st.booleans())
@@ -585,10 +587,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def every_job_is_in_one_state(self):
         ledger = self.ledger
-        ready = [row - self.run.base for row in ledger.ready]
-        last = self.next - 1 - self.run.base
-        assert ready == list(range(ledger.leased + 1, last + 1))
-        assert len(ready) <= self.size
+        ready = [row for rows in ledger.ready._lists for row in rows]
+        ready = ready[ledger.ready._taken:]
+        assert ready == list(range(
+            self.run.base + ledger.leased + 1, self.next))
+        assert len(ready) == len(ledger.ready) <= self.size
         assert ledger.unfinished == len(self.model.unfinished())
         assert ledger.finished == ledger.leased - ledger.unfinished
         assert ledger.finished == self.model.done
@@ -635,15 +638,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self):
         if not self.runs:
             return
-        # Every other slave is stuck with what it holds but shows life,
-        # while the source goes on: one slave, never idle, must get
+        # A slave dies.  Every other is stuck with what it holds but shows
+        # life, and the source goes on: one slave, never idle, must get
         # everything else, so also the jobs that go only to an empty one.
         *others, one = [
             slave for slave in self.slaves if slave.connected
             and self.model.of(slave.id) == sorted(slave.held) != []
         ] or [self.arrive()]
-        if len(others) > 1:
-            self.lose(others.pop(0))
+        one.held += self.ask(one, 2, True)
+        victim = self.arrive()
+        self.ask(victim, 4, False)
+        self.slaves.remove(victim)
+        self.lose(victim)
         for slave in others:
             slave.held += self.ask(slave, 1, True)
         self.work([one], until=lambda: all(
@@ -678,6 +684,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 if len(slave.held) < BUSY:
                     slave.held += self.ask(slave, 2, bool(slave.held))
                 self.finish_one(slave)
+            self.the_books_agree()
             self.record_failures()
             self.time_passes(1)
             if until():

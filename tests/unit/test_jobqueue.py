@@ -1,0 +1,411 @@
+"""The job queue: blocking and waking, pickling, holding, ending.
+
+What slaves may rely on is in tests/wire/test_contract.py.
+"""
+
+import pickle
+import threading
+from collections import Counter
+
+import pytest
+from fakes import LONG, RUN, Background, Clock, until
+
+from taskmaster import jobqueue, sizing
+from taskmaster.feeder import Feeder
+from taskmaster.jobqueue import JobQueue
+from taskmaster.ledger import EXPIRY, IN_HAND
+from taskmaster.messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT,
+                                 Introduction, Refusal, Report)
+
+SESSION = object()
+
+
+def hello(queue, slave='s1', workers=1, session=SESSION):
+    queue.hello(Introduction(1, '1.0', slave, f'host:{slave}', workers, None,
+                             None, None, [], None), session)
+
+
+def ask(queue, want=1, done=(), slave='s1', prefetch=False, wait=0.0,
+        refused=()):
+    return queue.work(slave, Report(RUN, list(done), [], list(refused)),
+                      want, prefetch, wait, SESSION)
+
+
+def take(queue, want=1, **options):
+    """A lease that there must be: its first number and its jobs."""
+    reply = ask(queue, want, **options)
+    assert reply[0] == LEASE, reply
+    return reply[2], pickle.loads(reply[4])
+
+
+def filled(jobs, size=10_000, **options):
+    """A queue of all these jobs, with one slave."""
+    queue = JobQueue(size, RUN, **options)
+    for job in jobs:
+        assert queue.put(job)
+    hello(queue)
+    return queue
+
+
+class Unpicklable:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError('no text')
+
+
+# -- the feeder's side ----------------------------------------------------
+
+def test_put_blocks_at_maxsize_and_goes_on_at_half():
+    queue = filled(range(10), size=10)
+    assert queue.qsize() == queue.maxsize == 10
+    putting = Background(queue.put, 10)
+    for _ in range(4):
+        take(queue)                     # 6 left: too many to go on
+    assert putting.is_alive() and queue.qsize() == 6
+    take(queue)                         # 5 left
+    assert putting.result() is True
+    assert queue.qsize() == 6
+
+
+def test_a_queue_of_one_works():
+    queue = filled([1], size=1)
+    putting = Background(queue.put, 2)
+    assert take(queue) == (1, [1])
+    assert putting.result()
+    assert take(queue) == (2, [2])
+
+
+def test_room_is_what_is_left():
+    queue = filled(range(3), size=10)
+    assert queue.room() == 7
+
+
+@pytest.mark.parametrize('end', [
+    lambda queue: queue.drain('draining'),
+    lambda queue: queue.finish('stopped'),
+], ids=['drain', 'finish'])
+def test_a_closed_queue_lets_the_feeder_go(end):
+    queue = filled([1], size=1)
+    putting = Background(queue.put, 2)
+    end(queue)
+    assert putting.result() is False
+    assert queue.put(3) is False
+    assert queue.fed == 1
+
+
+def test_the_end_of_a_drained_source_is_not_its_end():
+    queue = filled([])
+    queue.drain('draining')
+    queue.end()
+    assert not queue.exhausted and not queue.complete
+
+
+def test_the_end_is_told():
+    news = []
+    queue = filled([1], changed=lambda: news.append(1))
+    queue.end()
+    assert news and not queue.complete
+    del news[:]
+    take(queue)
+    assert queue.exhausted and not queue.complete
+    ask(queue, want=0, done=[(1, 1)])
+    assert news and queue.complete
+
+
+def test_no_wake_up_is_lost():
+    """Eight slaves that wait, a queue that is always full or empty."""
+    jobs = 20_000
+    queue = JobQueue(8, RUN)
+    seen = [Counter() for _ in range(8)]
+
+    def slave(number):
+        name = f's{number}'
+        hello(queue, name)
+        done = []
+        while True:
+            reply = ask(queue, 1 + number, done, name, wait=LONG)
+            done = []
+            assert reply[0] in (LEASE, OVER), reply
+            if reply[0] == OVER:
+                return
+            first, got = reply[2], pickle.loads(reply[4])
+            seen[number].update(got)
+            done = [(first, first + len(got) - 1)]
+
+    slaves = [Background(slave, number) for number in range(8)]
+    feeder = Feeder(queue, lambda: iter(range(jobs)))
+    feeder.start()
+    until(lambda: queue.complete)
+    queue.finish('complete')
+    for one in slaves:
+        one.result()
+    assert sum(seen, Counter()) == Counter(range(jobs))
+    assert len(queue.waiters) == 0
+
+
+def test_put_wakes_each_of_many_that_wait():
+    queue = JobQueue(100, RUN)
+    waiting = []
+    for number in range(5):
+        name = f's{number}'
+        hello(queue, name)
+        waiting.append(Background(
+            lambda name=name: take(queue, slave=name, wait=LONG)))
+    until(lambda: len(queue.waiters) == 5)
+    for job in range(5):
+        queue.put(job)
+    numbers = sorted(one.result()[0] for one in waiting)
+    assert numbers == [1, 2, 3, 4, 5]
+
+
+def test_who_only_reports_uses_up_no_wake_up():
+    """And hears of the end."""
+    queue = filled([])
+    hello(queue, 's2')
+    reporting = Background(lambda: ask(queue, want=0, wait=LONG))
+    until(lambda: queue._others)
+    waiting = Background(lambda: ask(queue, slave='s2', wait=LONG))
+    until(lambda: queue.waiters)
+    queue.put('job')
+    assert waiting.result()[0] == LEASE
+    queue.finish('complete')
+    assert reporting.result()[0] == OVER
+
+
+# -- what is sent ---------------------------------------------------------
+
+@pytest.mark.parametrize('error', [
+    TypeError('not this'), SystemExit(3), RecursionError(),
+    Unprintable(), pickle.PicklingError('two\nlines\n' + 'x' * 5000)],
+    ids=lambda error: type(error).__name__)
+def test_an_unpicklable_job_fails_alone(error):
+    jobs = [*range(1, 500), Unpicklable(error), *range(501, 1001)]
+    queue = filled(jobs)
+    got = {}
+    while len(got) < 999:
+        first, batch = take(queue, 1000)
+        got.update(enumerate(batch, first))
+        ask(queue, 0, [(first, first + len(batch) - 1)])
+    assert got == {n: n for n in range(1, 1001) if n != 500}
+    failed, = queue.unrecorded()
+    assert failed.number == 500 and failed.job is jobs[499]
+    assert 'cannot be pickled' in failed.error
+    assert type(error).__name__ in failed.error
+    assert '\n' not in failed.error and len(failed.error) < 1000
+    assert failed.attempts == 0
+    assert queue.watermark() == (499, 499)
+    queue.recorded([500])
+    assert queue.watermark() == (1000, 1000)
+
+
+def test_all_jobs_unpicklable_fail_one_by_one():
+    queue = filled([lambda: None for _ in range(20)])
+    assert ask(queue, 20)[0] == WAIT
+    assert [job.number for job in queue.unrecorded()] == [*range(1, 21)]
+
+
+def test_jobs_that_pickle_only_alone_go_in_smaller_batches():
+    class Shy:
+        """Will not be pickled beside more than three of its kind."""
+        company = 0
+
+        def __reduce__(self):
+            Shy.company += 1
+            if Shy.company > 4:
+                raise TypeError('too many of us')
+            return int, ()
+
+    dumps = jobqueue.pickle.dumps
+
+    def counting(jobs, protocol):
+        Shy.company = 0
+        return dumps(jobs, protocol)
+
+    queue = filled([Shy() for _ in range(16)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobqueue.pickle, 'dumps', counting)
+        first, jobs = take(queue, 16)
+    assert (first, jobs) == (1, [0, 0, 0, 0])
+    assert queue.unrecorded() == []
+
+
+def test_a_lease_is_cut_to_its_size_and_the_tail_given_back():
+    queue = filled([bytes([n]) * 100_000 for n in range(100)])
+    reply = ask(queue, 100)
+    first, count, payload = reply[2:]
+    assert (first, pickle.loads(payload)) == (
+        1, [bytes([n]) * 100_000 for n in range(count)])
+    assert len(payload) <= 2 * sizing.LEASE_BYTES
+    assert count >= 8
+    second, jobs = take(queue, 100)
+    assert second == count + 1          # the tail, before any new job
+    assert len(jobs) <= 2 * sizing.LEASE_BYTES / 100_000
+
+
+def test_a_large_job_travels_alone():
+    large = b'x' * 5_000_000
+    queue = filled([large, large, 'small'])
+    assert take(queue, 3) == (1, [large])
+    assert take(queue, 3) == (2, [large])
+    assert take(queue, 3) == (3, ['small'])
+
+
+def test_pickling_holds_no_lock():
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __reduce__(self):
+            inside.set()
+            assert go_on.wait(LONG)
+            return str, ('slow',)
+
+    queue = filled([Slow(), 'quick'])
+    hello(queue, 's2')
+    slow = Background(take, queue)
+    assert inside.wait(LONG)
+    assert take(queue, slave='s2') == (2, ['quick'])
+    go_on.set()
+    assert slow.result() == (1, ['slow'])
+
+
+def test_jobs_out_of_the_queue_are_bounded():
+    queue = JobQueue(2, RUN)
+    hello(queue)
+    feeder = Feeder(queue, lambda: iter(int, 1))        # without end
+    feeder.start()
+    leased = 0
+    while leased < 2 * IN_HAND:
+        leased += len(take(queue, 100, wait=LONG)[1])
+    assert ask(queue, 100)[0] == WAIT
+    assert leased == 2 * IN_HAND
+    queue.drain('draining')
+    feeder.join(LONG)
+
+
+# -- steering -------------------------------------------------------------
+
+def test_one_of_two_reasons_to_hold_is_enough():
+    queue = filled([1])
+    queue.hold('operator', 'paused')
+    queue.hold('disk', 'full')
+    queue.hold('operator', '')
+    assert queue.held == 'full'
+    assert ask(queue)[0] == WAIT
+    queue.hold('disk', '')
+    assert queue.held == ''
+    assert take(queue) == (1, [1])
+
+
+def test_a_hold_lets_wait_and_its_end_wakes():
+    queue = filled([1])
+    queue.hold('operator', 'paused')
+    waiting = Background(lambda: ask(queue, wait=LONG))
+    until(lambda: queue.waiters)
+    queue.hold('operator', '')
+    assert waiting.result()[0] == LEASE
+
+
+def test_reports_are_taken_while_held():
+    queue = filled([1, 2])
+    take(queue)
+    queue.hold('operator', 'paused')
+    ask(queue, done=[(1, 1)])
+    assert queue.counts().finished == 1
+
+
+def test_too_many_failures_call_everything_back():
+    queue = filled(range(10), too_many=lambda failed, finished: failed > 1)
+    take(queue, 4)
+    report = Report(RUN, [], [(1, 'bad', '', 1)], [])
+    assert queue.work('s1', report, 0, False, 0.0, SESSION)[0] == WAIT
+    assert not queue.too_many
+    report = Report(RUN, [], [(2, 'bad', '', 1)], [])
+    assert queue.work('s1', report, 9, False, 0.0, SESSION)[0] == GIVE_BACK
+    assert queue.too_many
+    queue.give_back('s1', RUN, [(3, 4)])
+    assert ask(queue, 9)[0] == WAIT
+    assert queue.at_rest(but_unrecorded=True) and not queue.at_rest()
+
+
+def test_what_nobody_can_unpickle_fails():
+    queue = filled(['job'])
+    take(queue)
+    ask(queue, refused=[Refusal(1, 1, 'cannot be unpickled')])
+    queue.expire()
+    failed, = queue.unrecorded()
+    assert (failed.number, failed.error) == (1, 'cannot be unpickled')
+
+
+def test_the_oldest_job_is_named():
+    clock = Clock()
+    queue = filled(['a', 'b'], clock=clock)
+    assert queue.oldest() is None
+    take(queue, 2)
+    clock.forward(7)
+    ask(queue, 0, [(2, 2)])
+    assert queue.oldest() == (1, 'a', 'host:s1', 7)
+
+
+def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
+    clock = Clock()
+    queue = filled(['job'], clock=clock)
+    take(queue)
+    clock.forward(EXPIRY)
+    hello(queue, 's2')
+    waiting = Background(lambda: take(queue, slave='s2', wait=LONG))
+    until(lambda: queue.waiters)
+    queue.expire()
+    assert waiting.result() == (1, ['job'])
+    assert 'lost slave host:s1, 1 jobs back' in caplog.text
+
+
+def test_counts_are_of_one_moment():
+    queue = filled(range(5))
+    take(queue, 3)
+    queue.work('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
+               False, 0.0)
+    assert queue.counts() == (1, 2, 1, 0, 1)
+    queue.recorded([2])
+    assert queue.counts() == (2, 2, 1, 1, 0)
+    queue.goodbye('s1', SESSION)
+    assert queue.counts().slaves == 0
+    assert queue.fed == 5
+
+
+def test_a_call_on_an_old_connection_is_given_nothing():
+    """Its reply would never arrive, and nobody would notice."""
+    queue = JobQueue(10, RUN)
+    who = Introduction(1, '1.0', 's1', 'host:1', 1, None, RUN, None, [], None)
+    old, new = object(), object()
+    queue.hello(who, old)
+    replies = []
+    call = threading.Thread(target=lambda: replies.append(queue.work(
+        's1', Report(RUN, [], [], []), 1, False, 60.0, old)))
+    call.start()
+    until(lambda: queue.waiters)
+    queue.hello(who, new)
+    queue.put('job')
+    call.join(60)
+    assert replies == [[STRANGER]]
+    reply = queue.work('s1', Report(RUN, [], [], []), 1, False, 60.0, new)
+    assert reply[0] == LEASE
+
+
+def test_what_an_expired_slave_has_done_counts():
+    queue = JobQueue(10, RUN)
+    assert queue.work('nobody', Report('other run', [], [], []), 0, False,
+                      0.0) == [STRANGER]
+    for job in range(3):
+        queue.put(job)
+    hello(queue)
+    take(queue, 3)
+    assert queue.work('gone', Report(RUN, [(1, 3)], [], []), 0, False,
+                      0.0) == [STRANGER]
+    assert queue.counts().finished == 3

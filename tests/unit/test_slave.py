@@ -1,0 +1,584 @@
+"""The slave, on a real session and queue through a link in memory."""
+
+import threading
+from collections import Counter
+from functools import partial
+
+import pytest
+from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, MemoryMaster,
+                   until)
+
+from taskmaster import messages, slave as module
+from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
+                               Unreachable)
+from taskmaster.handlers import run_each
+from taskmaster.messages import Introduction, Report
+from taskmaster.slave import Slave
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, 'BACKOFF', (0.001, 0.01))
+
+
+def make(master, handle, retries=0, **options):
+    return Slave(master.connect, partial(run_each, handle, retries), 's1',
+                 'host:1', **options)
+
+
+class Gate:
+    """A handler that blocks: the test says when its job is done."""
+
+    def __init__(self):
+        self.seen = []
+        self.entered = threading.Semaphore(0)
+        self.leave = threading.Semaphore(0)
+
+    def __call__(self, job):
+        self.seen.append(job)
+        self.entered.release()
+        assert self.leave.acquire(timeout=LONG)
+
+    def wait(self):
+        assert self.entered.acquire(timeout=LONG)
+
+    def release(self, count=1):
+        for _ in range(count):
+            self.leave.release()
+
+
+class Dropping:
+    """Drops the connection in one call."""
+
+    def __init__(self, when, call):
+        self.when, self.call, self.dropped = when, call, False
+
+    def __call__(self, number, method):
+        if number == self.call:
+            self.dropped = True
+            return self.when
+
+
+def methods(master):
+    return [method for method, _ in master.calls]
+
+
+# -- a whole run ----------------------------------------------------------
+
+@pytest.mark.parametrize('workers', [1, 4])
+def test_a_whole_run(workers):
+    master = MemoryMaster(range(1000), size=1000)
+    seen = []
+    master.finish()
+    make(master, seen.append, workers=workers).run()
+    assert Counter(seen) == Counter(range(1000))
+    assert master.queue.watermark() == (1000, 999)
+    if workers == 1:
+        assert seen == [*range(1000)]
+
+
+def test_one_worker_handles_on_the_calling_thread():
+    master = MemoryMaster([1])
+    threads = []
+    master.finish()
+    make(master, lambda job: threads.append(threading.current_thread())).run()
+    assert threads == [threading.current_thread()]
+
+
+def test_several_workers_work_side_by_side():
+    master = MemoryMaster(range(12))
+    together = threading.Barrier(3)
+    master.finish()
+    make(master, lambda job: together.wait(LONG), workers=3).run()
+    assert master.queue.complete
+
+
+def test_failures_are_reported_and_the_run_goes_on():
+    master = MemoryMaster(range(100))
+
+    def handle(job):
+        if job % 10 == 3:
+            raise ValueError(f'no {job}')
+        if job == 50:
+            raise SystemExit(0)         # is no success
+
+    master.finish()
+    make(master, handle).run()
+    assert ([job.number for job in master.failed]
+            == [4, 14, 24, 34, 44, 51, 54, 64, 74, 84, 94])
+    assert master.failed[0].error == 'ValueError: no 3'
+    assert 'no 3' in master.failed[0].traceback
+    assert master.queue.watermark() == (100, 99)
+
+
+def test_every_job_fails():
+    master = MemoryMaster(range(300))
+    master.finish()
+    make(master, lambda job: 1 / 0, workers=3).run()
+    assert len(master.failed) == 300
+
+
+class OnlyThere:
+    """Unpickles only where ``here`` is true."""
+
+    here = False
+
+    def __reduce__(self):
+        return made, ()
+
+
+def made():
+    if not OnlyThere.here:
+        raise ImportError('no such module')
+    return OnlyThere()
+
+
+def test_jobs_that_cannot_be_unpickled_go_one_by_one():
+    master = MemoryMaster([*range(10), OnlyThere(), *range(11, 20)])
+    seen = []
+    finished = master.finish()
+    working = Background(make(master, seen.append, most=20).run)
+    while not master.queue.complete:
+        master.queue.expire()
+    finished.result()
+    working.result()
+    assert sorted(seen) == [*range(10), *range(11, 20)]
+    failed, = master.failed
+    assert failed.number == 11
+    assert 'cannot be unpickled: ImportError' in failed.error
+
+
+def test_the_lease_has_at_most_what_was_asked():
+    master = MemoryMaster(range(50))
+    master.finish()
+    make(master, lambda job: None, most=4).run()
+    wants = [args[1] for method, args in master.calls if method == 'work']
+    assert max(wants) == 4
+
+
+def test_the_last_job_goes_to_a_slave_that_only_seems_busy():
+    """Between two jobs a worker does not wait yet, but is free."""
+    master = MemoryMaster(['job'])
+    master.queue.end()
+    for name in ('s2', 's3'):
+        master.queue.hello(Introduction(1, '', name, name, 1, None, None,
+                                        None, [], None), object())
+    free = make(master, lambda job: None)       # no worker has come yet
+    free._link = master.connect()
+    free._hello()
+    assert free.step()
+    assert free._hand.holds() == [(1, 1)]
+    free._link.close()
+
+
+# -- connections that drop ------------------------------------------------
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('when', [BEFORE, AFTER])
+def test_a_drop_in_any_call_repeats_nothing(when, workers):
+    """And loses nothing.  It drops in the first call, the second ..."""
+    for call in range(1000):
+        fault = Dropping(when, call)
+        master = MemoryMaster(range(30), fault=fault)
+        seen = []
+        finished = master.finish()
+
+        def handle(job):
+            seen.append(job)
+            if job % 7 == 3:
+                raise ValueError(job)
+
+        make(master, handle, workers=workers, most=4).run()
+        finished.result()
+        assert sorted(seen) == [*range(30)], (call, master.calls)
+        assert [job.job for job in master.failed] == [3, 10, 17, 24]
+        if not fault.dropped:
+            break
+    assert call > 5
+
+
+def test_every_third_call_drops():
+    master = MemoryMaster(range(200), fault=lambda number, method: (
+        (BEFORE, AFTER)[number % 2] if number % 3 == 2 else None))
+    seen = []
+    master.finish()
+    make(master, seen.append, most=3).run()
+    assert sorted(seen) == [*range(200)]
+
+
+def test_a_job_goes_on_while_its_connection_comes_back():
+    master = MemoryMaster([1])
+    gate = Gate()
+    master.finish()
+    slave = make(master, gate)
+    working = Background(slave.run)
+    gate.wait()
+    for count in (2, 3, 4):
+        slave._link.cut()
+        until(lambda: methods(master).count('hello') == count)
+    gate.release()
+    working.result()
+    assert gate.seen == [1]
+
+
+def test_late_done_of_a_slave_that_was_given_up_counts():
+    """It was silent too long; what it did meanwhile is not done again."""
+    master = MemoryMaster(range(3))
+    queue = master.queue
+    seen = []
+
+    def handle(job):
+        seen.append(job)
+        if job == 0:
+            until(lambda: slave._refused)   # its link says nothing for now
+            with queue._lock:
+                queue._ledger.lose('s1')
+
+    slave = make(master, handle)
+    finished = master.finish()
+    slave.run()
+    finished.result()
+    assert seen == [0, 1, 2]
+
+
+# -- masters come and go --------------------------------------------------
+
+def test_a_new_run_gets_nothing_of_the_old_one():
+    """The master starts anew; what was not begun is dropped."""
+    old = MemoryMaster(range(100, 110))
+    new = MemoryMaster(range(5), run='run-2')
+    place = [old]
+    gate = Gate()
+    slave = Slave(lambda: place[0].connect(), partial(run_each, gate, 0),
+                  's1', 'host:1', most=10)
+    working = Background(slave.run)
+    gate.wait()
+    gate.release()              # the second lease is of more than one job
+    gate.wait()
+    until(lambda: old.queue.qsize() == 0)
+    finished = new.finish()
+    place[0] = new
+    slave._link.cut()
+    until(lambda: 'hello' in methods(new))
+    gate.release(10)
+    working.result()
+    finished.result()
+    assert gate.seen == [100, 101, *range(5)]
+    assert new.queue.counts().finished == 5
+    assert all(args[0][0] != RUN for method, args in new.calls
+               if method == 'work')
+
+
+def test_a_stopped_master_is_waited_for():
+    old = MemoryMaster([], run='run-1')
+    new = MemoryMaster(['job'], run='run-2')
+    place = [old]
+    seen = []
+    slave = Slave(lambda: place[0].connect(),
+                  partial(run_each, seen.append, 0), 's1', 'host:1')
+    working = Background(slave.run)
+    until(lambda: 'work' in methods(old))
+    old.queue.finish('stopped')
+    until(lambda: methods(old).count('hello') > 1)      # it looks again
+    new.finish()
+    place[0] = new
+    working.result()
+    assert seen == ['job']
+
+
+def test_another_run_on_the_address_ends_a_slave():
+    old = MemoryMaster([], name='mod shard=1')
+    new = MemoryMaster([1], name='mod shard=2', run='run-2')
+    place = [old]
+    seen = []
+    slave = Slave(lambda: place[0].connect(),
+                  partial(run_each, seen.append, 0), 's1', 'host:1')
+    working = Background(slave.run)
+    until(lambda: 'work' in methods(old))
+    place[0] = new
+    slave._link.cut()
+    with pytest.raises(TaskmasterError, match='shard=2') as info:
+        working.result()
+    assert info.value.exit_code == ConfigError.exit_code
+    assert seen == []
+
+
+def test_a_long_name_of_a_run_is_no_hindrance():
+    """Its arguments are in it, and may be long."""
+    name = 'mod query=' + 'x' * 50_000
+    master = MemoryMaster([1], name=name)
+    gate = Gate()
+    slave = make(master, gate)
+    working = Background(slave.run)
+    gate.wait()
+    slave._link.cut()
+    until(lambda: methods(master).count('hello') == 2)
+    gate.release()
+    master.finish()
+    working.result()
+    assert gate.seen == [1]
+
+
+def test_a_refused_slave_says_why():
+    master = MemoryMaster([1], name='mod')
+    with pytest.raises(TaskmasterError, match='--host') as info:
+        make(master, print, module='other').run()
+    assert info.value.exit_code == 78
+    assert methods(master) == ['hello']
+
+
+def test_a_refused_key_is_not_tried_again():
+    calls = []
+
+    def connect():
+        calls.append(1)
+        raise KeyRefused('another key')
+
+    with pytest.raises(KeyRefused):
+        Slave(connect, None, 's1', 'host:1').run()
+    assert calls == [1]
+
+
+def test_no_master_within_the_timeout():
+    clock = Clock()
+
+    def connect():
+        clock.forward(1)
+        raise ConnectionRefusedError('nobody there')
+
+    with pytest.raises(Unreachable, match='5 s.*nobody there.*--timeout'):
+        Slave(connect, None, 's1', 'host:1', timeout=5, clock=clock).run()
+    assert clock.now == 1005
+
+
+def test_the_timeout_counts_from_the_last_word_of_a_master():
+    clock = Clock()
+    master = MemoryMaster([])
+    served = []
+
+    def connect():
+        if not served:
+            clock.forward(4)
+            served.append(master.connect())
+            return served[0]
+        clock.forward(1)
+        raise OSError('gone')
+
+    slave = Slave(connect, None, 's1', 'host:1', timeout=5, clock=clock,
+                  connected=lambda: clock.forward(10))
+    slave._handler = partial(run_each, print, 0)
+    working = Background(slave.run)
+    until(lambda: 'work' in methods(master))
+    served[0].cut()
+    with pytest.raises(Unreachable):
+        working.result()
+    assert clock.now == 1000 + 4 + 10 + 5
+
+
+def test_a_master_that_speaks_nonsense_ends_a_slave():
+    class Nonsense:
+        def call(self, method, *args, wait=0):
+            return None
+
+        def close(self):
+            pass
+
+    with pytest.raises(ConfigError, match='another language'):
+        Slave(Nonsense, None, 's1', 'host:1').run()
+
+
+def test_an_error_of_ours_ends_a_slave(caplog):
+    def connect():
+        raise KeyError('bug')
+
+    with pytest.raises(TaskmasterError, match="KeyError.'bug'") as info:
+        Slave(connect, None, 's1', 'host:1').run()
+    assert info.value.exit_code == 70
+
+
+def test_each_connection_is_told():
+    told = []
+    master = MemoryMaster([1], fault=Dropping(BEFORE, 1))
+    master.finish()
+    make(master, print, connected=lambda: told.append(1)).run()
+    assert len(told) == 2
+
+
+def test_the_predecessor_is_named_until_a_master_knows():
+    master = MemoryMaster([1], fault=Dropping(AFTER, 0))
+    master.finish()
+    make(master, print, after='s0').run()
+    named = [Introduction(*args[0]).after for method, args in master.calls
+             if method == 'hello']
+    assert named == ['s0', 's0']
+
+
+# -- leaving --------------------------------------------------------------
+
+def test_an_idle_slave_leaves_at_once():
+    master = MemoryMaster([])
+    slave = make(master, print)
+    working = Background(slave.run)
+    until(lambda: master.queue.waiters)
+    slave.leave()
+    working.result(messages.WAIT_SECONDS / 2)
+    until(lambda: master.queue.sessions == 0)
+
+
+def test_a_slave_that_looks_for_a_master_leaves_at_once(monkeypatch):
+    monkeypatch.setattr(module, 'BACKOFF', (1000.0, 1000.0))
+    tried = threading.Event()
+
+    def connect():
+        tried.set()
+        raise OSError('nobody')
+
+    slave = Slave(connect, None, 's1', 'host:1')
+    working = Background(slave.run)
+    assert tried.wait(LONG)
+    slave.leave()
+    working.result()
+
+
+@pytest.mark.parametrize('when', [None, BEFORE, AFTER])
+def test_a_busy_slave_finishes_its_job_and_gives_back_the_others(when):
+    """Also when the connection drops in a call that it makes then."""
+    master = MemoryMaster(range(20))
+    gate = Gate()
+    slave = make(master, gate, most=10)
+    working = Background(slave.run)
+    gate.release()
+    gate.wait()
+    gate.wait()                     # the second lease has more than one job
+    dropped = []
+
+    def fault(number, method):
+        if when and not dropped and method == 'work' and gate.seen[2:] == []:
+            dropped.append(method)
+            return when
+
+    until(lambda: len(slave._hand.holds()) > 1)
+    slave.leave()
+    until(lambda: 'give_back' in methods(master))
+    master._fault = fault
+    gate.release()
+    working.result(messages.WAIT_SECONDS / 2)
+    assert gate.seen == [0, 1]
+    assert bool(dropped) == bool(when)
+    until(lambda: master.queue.sessions == 0)
+    assert master.queue.watermark() == (2, 1)
+    assert master.queue.at_rest()
+
+
+def test_leaving_with_the_report_on_its_way_loses_nothing():
+    """`leave` cuts a call that waits, with a report that was not sent."""
+    master = MemoryMaster(['job'])
+    slave = make(master, lambda job: None)
+
+    def fault(number, method):
+        if method == 'work' and slave._hand.appetite().unreported:
+            master._fault = lambda number, method: None
+            slave.leave()
+            return BEFORE
+
+    master._fault = fault
+    slave.run()
+    assert master.queue.watermark() == (1, 'job')
+
+
+def test_leaving_just_as_a_new_run_welcomes():
+    master = MemoryMaster(range(10))
+    gate = Gate()
+    slave = make(master, gate, connected=lambda: slave.leave())
+    slave.run()
+    assert gate.seen == []
+    assert master.queue.watermark() == (0, None)
+
+
+def test_leaving_while_no_master_answers_gives_up_what_is_in_hand():
+    master = MemoryMaster(range(3))
+    gate = Gate()
+
+    def connect():
+        if 'hello' in methods(master):
+            raise OSError('gone')
+        return master.connect()
+
+    slave = Slave(connect, partial(run_each, gate, 0), 's1', 'host:1')
+    working = Background(slave.run)
+    gate.wait()
+    slave.leave()
+    slave._link.cut()
+    gate.release()
+    working.result()
+    assert gate.seen == [0]
+
+
+# -- a slave does not spin ------------------------------------------------
+
+def quiet(master, seconds=0.3):
+    """How many calls there are in a while in which nothing happens."""
+    before = len(master.calls)
+    threading.Event().wait(seconds)
+    return len(master.calls) - before
+
+
+def test_a_slave_of_a_paused_queue_does_not_spin():
+    master = MemoryMaster(range(10))
+    master.queue.hold('operator', 'paused')
+    slave = make(master, print)
+    working = Background(slave.run)
+    until(lambda: 'work' in methods(master))
+    assert quiet(master) <= 1
+    slave.leave()
+    working.result()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_busy_slave_that_gets_no_more_does_not_spin(workers):
+    master = MemoryMaster([1])
+    gate = Gate()
+    slave = make(master, gate, workers=workers)
+    working = Background(slave.run)
+    gate.wait()
+    assert quiet(master) <= 2
+    gate.release()
+    master.finish()
+    working.result()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_barred_slave_does_not_spin(workers):
+    """It holds a job that may be a killer, and gets no other."""
+    master = MemoryMaster([1, 2, 3])
+    queue = master.queue
+    queue.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None, [],
+                             None), object())
+    queue.work('s0', Report(RUN, [], [], []), 1, False, 0.0)
+    gate = Gate()
+    slave = make(master, gate, workers=workers, after='s0')
+    working = Background(slave.run)
+    gate.wait()
+    assert gate.seen == [1]
+    assert quiet(master) <= 2
+    assert gate.seen == [1]
+    gate.release(3)
+    master.finish()
+    working.result()
+    assert gate.seen == [1, 2, 3] or workers > 1
+
+
+@pytest.mark.parametrize('give_back', [False, True])
+def test_a_slave_of_a_draining_queue_does_not_spin(give_back):
+    master = MemoryMaster(range(10))
+    gate = Gate()
+    slave = make(master, gate)
+    working = Background(slave.run)
+    gate.wait()
+    master.queue.drain('draining', give_back=give_back)
+    assert quiet(master) <= 4       # a beat, and what is given back
+    gate.release(10)
+    until(master.queue.at_rest)
+    assert quiet(master) <= 3
+    master.queue.finish('complete')
+    working.result()
