@@ -216,6 +216,8 @@ def run_slave(options: argparse.Namespace) -> int:
     def stop(number: int) -> None:
         stopped.append(number)
         slave.leave()
+        log.info('stopping: jobs that are begun are finished first; once '
+                 'more to stop at once')
     signals = Signals(stop)
     signals.install()
     slave.run()
@@ -334,6 +336,8 @@ def _flush() -> None:
 def _main(parser: Callable[[], Parser],
           run: Callable[[argparse.Namespace], int],
           arguments: Optional[Sequence[str]]) -> NoReturn:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
     options = parser().parse_intermixed_args(arguments)
     set_up_logging(options.log_level)
     try:

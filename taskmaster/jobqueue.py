@@ -253,10 +253,12 @@ class JobQueue:
             return self._ledger.complete
 
     def at_rest(self, but_unrecorded: bool = False) -> bool:
-        """Whether nothing is in hand, and nothing unrecorded."""
+        """Whether nothing is in hand or will be, and nothing unrecorded."""
         with self._lock:
-            return self._ledger.idle and (
-                but_unrecorded or not self._ledger.unrecorded())
+            ledger = self._ledger
+            return ledger.idle and (
+                but_unrecorded or not ledger.unrecorded()) and (
+                self.too_many or self._give_back or not ledger.resumable)
 
     def expire(self) -> None:
         """Let time pass: give up slaves that are silent."""
@@ -350,6 +352,10 @@ class JobQueue:
                         if self.qsize() <= self.maxsize // 2:
                             self._room.notify()
                         return lease
+                if (prefetch and self.waiters and self.exhausted
+                        and ledger.late(ledger.slaves[slave], now,
+                                        self._span())):
+                    return [GIVE_BACK, self._span(), 'others have no jobs']
                 if now >= deadline or ledger.barred(ledger.slaves[slave]):
                     return [WAIT, self._span(), self.held]
                 self._wait(deadline - now, want > 0)

@@ -204,6 +204,12 @@ class Ledger:
         return not any(slave.pieces for slave in self.slaves.values())
 
     @property
+    def resumable(self) -> bool:
+        """Whether, when draining, a slave is there for what was given back."""
+        return self.workers > 0 and any(
+            not self._pieces[first].suspect for first in self._returned)
+
+    @property
     def workers(self) -> int:
         return sum(slave.workers for slave in self.slaves.values()
                    if slave.dropped is None)
@@ -221,6 +227,11 @@ class Ledger:
     def lowest(self) -> Optional[Piece]:
         """The piece that holds the watermark back."""
         return self._pieces[self._firsts[0]] if self._firsts else None
+
+    def late(self, slave: Slave, now: float, span: float) -> bool:
+        """Whether a slave should share what it has leased too long ago."""
+        return slave.in_hand > slave.workers and any(
+            now - piece.since > sizing.LATE * span for piece in slave.pieces)
 
     def barred(self, slave: Slave) -> bool:
         """Whether this slave gets nothing until it holds nothing."""
@@ -329,9 +340,11 @@ class Ledger:
             return None
         piece = None if draining else self._lone_piece(slave, now)
         if piece is None and not self.barred(slave):
+            if self.ended and not draining:
+                want = min(want, self._share(prefetch))
             piece = self._returned_piece(slave, want, draining)
             if piece is None and not draining:
-                piece = self._new_piece(want, prefetch)
+                piece = self._new_piece(want)
         if piece is None:
             return None
         self._hold(piece, slave, now)
@@ -520,8 +533,17 @@ class Ledger:
             break
         return None
 
+    def _share(self, prefetch: bool) -> int:
+        """How many of the last jobs one slave may have at once."""
+        waiting = sum(len(self._pieces[first].jobs)
+                      for first in self._returned)
+        return sizing.share(len(self.ready) + waiting, self.workers,
+                            prefetch)
+
     def _returned_piece(self, slave: Slave, want: int,
                         draining: bool) -> Optional[Piece]:
+        if want < 1:
+            return None
         for first in self._returned:
             piece = self._pieces[first]
             if (slave.id not in piece.refused
@@ -534,15 +556,12 @@ class Ledger:
                 return piece
         return None
 
-    def _new_piece(self, want: int, prefetch: bool) -> Optional[Piece]:
-        ready = self.ready
-        count = min(want, len(ready), IN_HAND * self.size - self.unfinished)
-        if self.ended:
-            count = min(count, sizing.share(len(ready), self.workers,
-                                            prefetch))
+    def _new_piece(self, want: int) -> Optional[Piece]:
+        count = min(want, len(self.ready),
+                    IN_HAND * self.size - self.unfinished)
         if count < 1:
             return None
-        jobs = ready.take(count)
+        jobs = self.ready.take(count)
         piece = Piece(self.leased + 1, jobs, self._before)
         self._pieces[piece.first] = piece
         self._firsts.append(piece.first)

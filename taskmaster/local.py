@@ -42,7 +42,7 @@ class Local:
             self._supervisor.start()
             return self._master.run()
         finally:
-            if self.stopped_by is not None:     # or they wait for the next
+            if self._master.stopped:            # or they wait for the next
                 self._supervisor.stop()
             self._supervisor.close()
             self._master.close()

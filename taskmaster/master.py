@@ -30,6 +30,7 @@ SAVE = 1.0          # seconds between two saves of the state
 FAREWELL = 5.0      # seconds in which slaves may hear that the run is over
 QUIET = 10.0        # seconds without a job from get_jobs that are mentioned
 PATIENCE = 60.0     # seconds without a failures file until leases stop
+STUCK = 30.0        # seconds in one slave's hands after which a job is named
 
 
 class Master:
@@ -138,6 +139,11 @@ class Master:
     # -- the end ----------------------------------------------------------
 
     @property
+    def stopped(self) -> bool:
+        """Whether slaves are told to wait for the next start."""
+        return self.stopped_by is not None or self._trouble is not None
+
+    @property
     def _complete(self) -> bool:
         return self.queue.complete and self._feeder.error is None
 
@@ -164,8 +170,7 @@ class Master:
 
     def _farewell(self) -> None:
         """Tell the slaves, and wait a little until they know."""
-        stopped = self.stopped_by is not None or self._trouble is not None
-        self.queue.finish(STOPPED if stopped else COMPLETE)
+        self.queue.finish(STOPPED if self.stopped else COMPLETE)
         deadline = time.monotonic() + FAREWELL
         while self.queue.sessions and time.monotonic() < deadline:
             self._news.wait(TICK)
@@ -207,6 +212,10 @@ class Master:
             self._source_seen = queue.fed, now
         elif now - since > QUIET and not queue.exhausted:
             return f'waiting for get_jobs, {now - since:.0f} s'
+        oldest = queue.oldest()
+        if oldest is not None and oldest.slave and oldest.age > STUCK:
+            return (f'job {self._recorder.count + oldest.number} is with '
+                    f'{oldest.slave} for {oldest.age:.0f} s')
         return ''
 
     # -- threads ----------------------------------------------------------

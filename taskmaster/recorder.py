@@ -192,9 +192,9 @@ class RetryRecorder(Recorder):
     def jobs(self) -> Iterator[Any]:
         for failure in self.failures.outstanding():
             if failure.job is MISSING:
-                log.warning('job %d (key %s) cannot be retried from the '
-                            'file: %s', failure.number, failure.key,
-                            failure.missing)
+                log.warning('job %d (key %s) cannot be retried from the file '
+                            '(%s); it needs get_jobs again', failure.number,
+                            failure.key, failure.missing)
                 continue
             self._numbers.append(failure.number)
             yield failure.job

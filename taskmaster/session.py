@@ -8,7 +8,8 @@ from typing import Any, Optional
 from . import __version__, messages
 from .errors import ConfigError, VersionMismatch
 from .jobqueue import JobQueue
-from .messages import PROTOCOL, REFUSED, STRANGER, Introduction, Reply
+from .messages import (PROTOCOL, REFUSED, STRANGER, BadMessage, Introduction,
+                       Reply)
 from .targets import module_of
 
 
@@ -23,6 +24,8 @@ class Session:
 
     def hello(self, introduction: Any) -> Reply:
         who = messages.introduction(introduction)
+        if self._slave not in (None, who.slave):
+            raise BadMessage('two slaves on one connection')
         refusal = self._refusal(who)
         if refusal:
             return refusal

@@ -8,6 +8,8 @@ or asked to stop has little in its hands.
 SPAN = 0.1                  # seconds
 CALLS = 2000                # a second, that a master should have to answer
 GROWTH = 8                  # how much faster a slave may be than last known
+MEMORY = 3                  # spans that a slave looks back
+LATE = 4                    # spans, after which a lease is behind its time
 LEASE_BYTES = 1 << 20       # pickled; a larger job travels alone
 
 
@@ -28,18 +30,29 @@ def share(ready: int, workers: int, prefetch: bool) -> int:
 
 
 class Pace:
-    """A slave's own speed, and so how many jobs it should ask for."""
+    """A slave's own speed, and so how many jobs it should ask for.
+
+    It looks back some spans, as jobs of one kind may come in a row; but a
+    lease that was slower than that counts for the next one.
+    """
 
     def __init__(self, workers: int = 1, most: int = 0):
         self.workers = workers
         self.most = most            # jobs in a lease, or 0 for no bound
         self._jobs = 1              # in a span, for one worker
+        self._seen = (0.0, 0.0)     # jobs, and the seconds they took
 
     def observe(self, jobs: int, seconds: float, span: float) -> None:
         """One worker took ``seconds`` for so many jobs."""
-        if jobs:
-            fits = jobs * span / max(seconds, 1e-9)
-            self._jobs = max(1, int(min(fits, self._jobs * GROWTH)))
+        if not jobs:
+            return
+        seen_jobs, seen_seconds = self._seen
+        seen_jobs, seen_seconds = seen_jobs + jobs, seen_seconds + seconds
+        each = max(seconds / jobs, seen_seconds / seen_jobs, 1e-9)
+        self._jobs = max(1, round(min(span / each, self._jobs * GROWTH)))
+        if seen_seconds > MEMORY * span:
+            seen_jobs, seen_seconds = seen_jobs / 2, seen_seconds / 2
+        self._seen = seen_jobs, seen_seconds
 
     def want(self) -> int:
         """How many jobs to ask for: a span of work for every worker."""

@@ -212,8 +212,7 @@ class Slave:
         reply = self._call('work', list(report), appetite.want,
                            not (appetite.hungry or appetite.empty), wait,
                            wait=wait)
-        if reply[0] != messages.STRANGER:       # it took no report
-            hand.reported(report)
+        hand.reported(report)
         self._beaten = self._clock()
         # Refused at once, not after a wait: ask again when things change.
         self._refused = (reply[0] == messages.WAIT

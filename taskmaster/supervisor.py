@@ -148,6 +148,7 @@ class Supervisor:
                 log.error('slave %d was ended by %s, %d times in a row and '
                           'before it could connect; given up', slot,
                           _ending(code), deaths)
+                code = os.EX_SOFTWARE
                 break
             if told:        # or else the master has never heard of it
                 dead = id

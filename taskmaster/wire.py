@@ -70,12 +70,11 @@ class Connection:
 
     def send_bytes(self, body: bytes, tail: Any = b'') -> None:
         head = struct.pack('!Q', len(body) + len(tail))
-        self._sock.settimeout(self._left(STALL))
         if len(tail) < SMALL:
-            self._sock.sendall(b''.join((head, body, tail)))
+            self._write(b''.join((head, body, tail)))
         else:
-            self._sock.sendall(head + body)
-            self._sock.sendall(tail)
+            self._write(head + body)
+            self._write(tail)
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
         return bytes(self._frame(maxlength or self.limit))
@@ -131,6 +130,13 @@ class Connection:
         if left <= 0:
             raise TimeoutError('too slow')
         return left if most is None else min(left, most)
+
+    def _write(self, data: Any) -> None:
+        """All of it: `sendall` would have STALL seconds for the whole."""
+        rest = memoryview(data)
+        while rest:
+            self._sock.settimeout(self._left(STALL))
+            rest = rest[self._sock.send(rest):]
 
     def _read(self, size: int, patience: Optional[float]) -> bytearray:
         """Exactly ``size`` bytes; ``patience`` is for the first of them."""

@@ -1,12 +1,10 @@
 """What the tests of the queue, the wire and the slave share."""
 
 import pytest
-from fakes import Direct
+from fakes import KEY, Direct
 
 from taskmaster import wire
 from taskmaster.session import Session
-
-KEY = b'a key for tests'
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from taskmaster.session import Session
 
 LONG = 30.0         # seconds in which anything must have happened
 RUN = 'run-1'
+KEY = b'a key for tests'
 
 BEFORE, AFTER = 'before', 'after'       # the master executed the call
 

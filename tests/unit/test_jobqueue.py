@@ -370,7 +370,7 @@ def test_counts_are_of_one_moment():
     queue = filled(range(5))
     take(queue, 3)
     queue.work('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
-               False, 0.0)
+               False, 0.0, SESSION)
     assert queue.counts() == (1, 2, 1, 0, 1)
     queue.recorded([2])
     assert queue.counts() == (2, 2, 1, 1, 0)

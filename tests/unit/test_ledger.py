@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskmaster import sizing
 from taskmaster.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
                                RESERVE, FailedJob, Ledger, Ready)
 
@@ -563,3 +564,21 @@ def test_hello_with_ranges_that_overlap(ledger):
     lease(ledger, 'a', 10)
     assert ledger.hello('a', 'host:a', 1, 0, [(1, 10), (5, 5)]) == [(1, 10)]
     assert ledger.waiting == 0
+
+
+def test_what_was_given_back_at_the_end_is_shared_too():
+    ledger = make(8)
+    assert lease(ledger, 'a', 8) == [1, 2, 3, 4, 5, 6, 7, 8]
+    ledger.ended = True
+    ledger.give_back('a', [(2, 8)])
+    assert lease(ledger, 'b', 9) == [2, 3]
+    assert lease(ledger, 'a', 9, prefetch=True) == [4, 5]
+
+
+def test_a_slave_is_late_with_more_than_it_works_on(ledger):
+    lease(ledger, 'a', 2)
+    slave = ledger.slaves['a']
+    assert not ledger.late(slave, sizing.LATE * 0.1, 0.1)
+    assert ledger.late(slave, sizing.LATE * 0.1 + 0.01, 0.1)
+    ledger.done('a', [(1, 1)])
+    assert not ledger.late(slave, 100, 0.1)

@@ -145,9 +145,9 @@ class DrainLeasesNew(Ledger):
 class NoEndInHand(Ledger):
     """Nothing caps the jobs in hand."""
 
-    def _new_piece(self, want, prefetch):
+    def _new_piece(self, want):
         unfinished, self.unfinished = self.unfinished, 0
-        piece = super()._new_piece(want, prefetch)
+        piece = super()._new_piece(want)
         self.unfinished += unfinished
         return piece
 

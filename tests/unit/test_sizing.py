@@ -100,3 +100,10 @@ def test_what_is_too_heavy_is_cut():
     assert Weight.cut(100, 2 * LEASE_BYTES) == 100
     assert Weight.cut(100, 4 * LEASE_BYTES) == 25
     assert Weight.cut(3, 400 * LEASE_BYTES) == 1
+
+
+def test_a_lucky_lease_among_mixed_ones_does_not_count_alone():
+    pace = Pace()
+    for jobs, seconds in [(10, 0.1)] * 6 + [(10, 0.0002)]:
+        pace.observe(jobs, seconds, span=0.1)
+    assert 10 <= pace.want() <= 20

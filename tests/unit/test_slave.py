@@ -12,7 +12,7 @@ from taskmaster import messages, slave as module
 from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
                                Unreachable)
 from taskmaster.handlers import run_each
-from taskmaster.messages import Introduction, Report
+from taskmaster.messages import LEASE, Introduction, Report
 from taskmaster.slave import Slave
 
 
@@ -253,13 +253,13 @@ def test_a_new_run_gets_nothing_of_the_old_one():
                   's1', 'host:1', most=10)
     working = Background(slave.run)
     gate.wait()
-    gate.release()              # the second lease is of more than one job
+    gate.release()
     gate.wait()
-    until(lambda: old.queue.qsize() == 0)
+    until(lambda: len(slave._hand.holds()) > 1)
     finished = new.finish()
     place[0] = new
     slave._link.cut()
-    until(lambda: 'hello' in methods(new))
+    until(lambda: 'work' in methods(new))       # it knows of the new run
     gate.release(10)
     working.result()
     finished.result()
@@ -449,7 +449,7 @@ def test_a_busy_slave_finishes_its_job_and_gives_back_the_others(when):
     working = Background(slave.run)
     gate.release()
     gate.wait()
-    gate.wait()                     # the second lease has more than one job
+    gate.wait()
     dropped = []
 
     def fault(number, method):
@@ -551,10 +551,11 @@ def test_a_busy_slave_that_gets_no_more_does_not_spin(workers):
 def test_a_barred_slave_does_not_spin(workers):
     """It holds a job that may be a killer, and gets no other."""
     master = MemoryMaster([1, 2, 3])
-    queue = master.queue
+    queue, session = master.queue, object()
     queue.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None, [],
-                             None), object())
-    queue.work('s0', Report(RUN, [], [], []), 1, False, 0.0)
+                             None), session)
+    assert queue.work('s0', Report(RUN, [], [], []), 1, False, 0.0,
+                      session)[0] == LEASE
     gate = Gate()
     slave = make(master, gate, workers=workers, after='s0')
     working = Background(slave.run)

@@ -245,6 +245,16 @@ class TestContract:
         take(new, want=0, done=[(1, 1)])
         assert queue.watermark() == (1, 'job 1')
 
+    def test_an_old_connection_is_given_nothing(self, open_door, queue):
+        """It would never arrive; but its report counts."""
+        old, new = open_door(), open_door()
+        greet(old)
+        take(old, want=2)
+        greet(new, run=RUN, holds=[(1, 2)])
+        assert take(old, done=[(1, 1)]) == [STRANGER]
+        assert queue.watermark() == (1, 'job 1')
+        assert take(new) == (3, named(3))
+
     def test_a_dropped_slave_has_a_grace(self, open_door, queue, clock):
         gone, other = open_door(), open_door()
         greet(gone)
@@ -279,6 +289,7 @@ class TestContract:
         greet(other, 's2')
         assert take(other) == (1, named(1))
         assert take(silent, done=[(1, 1)]) == [STRANGER]
+        assert queue.watermark() == (1, 'job 1')    # a success is a success
         assert greet(silent, run=RUN, holds=[(1, 1)]) == []
 
     def test_late_done_counts_late_failed_does_not(self, open_door, queue,

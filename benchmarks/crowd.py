@@ -1,0 +1,52 @@
+"""Many slaves in one process, each the real thing on threads of its own.
+
+    python benchmarks/crowd.py HOST:PORT COUNT
+
+says when all are connected, and at the end when each was served first.
+"""
+
+import os
+import secrets
+import sys
+import threading
+import time
+from functools import partial
+
+import jobs
+from taskmaster.handlers import run_each
+from taskmaster.secret import address
+from taskmaster.slave import Slave
+from taskmaster.wire import connect
+
+place = address(sys.argv[1])
+count = int(sys.argv[2])
+key = os.environ['TASKMASTER_KEY'].encode()
+connected = set()
+served = {}         # when each was served first
+
+
+def handle(number, iterator, ways):
+    served.setdefault(number, time.monotonic())
+    run_each(jobs.noop, 0, iterator, ways)
+
+
+def note(number):
+    connected.add(number)
+    if len(connected) == count:
+        jobs.sign_in('connected')
+
+
+def slave(number):
+    Slave(partial(connect, place, key), partial(handle, number),
+          secrets.token_hex(8), f'slave-{number}',
+          connected=partial(note, number)).run()
+
+
+if __name__ == '__main__':
+    threads = [threading.Thread(target=slave, args=(number,))
+               for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    jobs.notes['served'] = list(served.values())

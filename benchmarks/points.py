@@ -1,0 +1,312 @@
+"""The points to measure: how each is measured once, and what is wanted."""
+
+import statistics
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+from delay import DelayProxy
+from jobs import SETTLE, memory
+from lab import HERE, Lab, Missing, cpu_seconds, family, peer
+from taskmaster import __version__
+from taskmaster.messages import PROTOCOL, Introduction
+from taskmaster.secret import address
+from taskmaster.wire import connect
+
+Measured = Dict[str, float]         # in one round
+
+CHUNKS = 1, 100, 1000
+CROWD = str(HERE / 'crowd.py')
+WARM_UP = 2.0       # seconds, of slow jobs through a slow network
+SAMPLES = 5         # of a start, in a round
+LIMIT = 60.0        # seconds that a crowd may take
+IDLE = 10.0         # seconds in which nothing should happen
+
+
+class Row(NamedTuple):
+    what: str
+    value: Callable[[Measured], float]
+    unit: str
+    least: Optional[float] = None       # wanted
+    most: Optional[float] = None
+
+
+class Point(NamedTuple):
+    name: str
+    measure: Callable[[float], Measured]    # given a scale, 1 or less
+    rows: List[Row]
+
+
+# -- throughput -----------------------------------------------------------
+
+def throughput(source: str, **counts: int) -> Callable[[float], Measured]:
+    """Jobs a second: ours, of a pool by its chunks, and of other peers."""
+    missing = set()
+
+    def measure(scale: float) -> Measured:
+        measured = {}
+        for name, count in counts.items():
+            count = int(count * scale)
+            try:
+                if name == 'taskmaster':
+                    measured.update(ours(count))
+                elif name not in missing:
+                    peers, _, chunk = name.partition('_')
+                    taken = peer(peers, source, 'noop', count,
+                                 *filter(None, [chunk]))
+                    measured[name] = count / taken.seconds
+                    measured[name + ' whole'] = count / taken.whole
+            except Missing:
+                missing.add(name)
+        return measured
+
+    def ours(count: int) -> Measured:
+        start = time.monotonic()
+        with Lab() as lab:
+            lab.run(source, 'noop', count)
+            whole = time.monotonic() - start - SETTLE
+            return {'taskmaster': count / lab.seconds,
+                    'taskmaster whole': count / whole}
+    return measure
+
+
+def best(measured: Measured) -> float:
+    return max(measured[f'pool_{chunk}'] for chunk in CHUNKS)
+
+
+def rates(*names: str) -> List[Row]:
+    texts = {'loop': 'plain loop', 'proxied': 'proxied queue, job by job',
+             'celery': 'Celery with Redis', 'dask': 'Dask',
+             'taskmaster': 'Taskmaster',
+             'taskmaster whole': 'Taskmaster, from start to exit',
+             'pool_1000 whole': 'Pool, chunks of 1000, start to exit',
+             **{f'pool_{chunk}': f'Pool.imap_unordered, chunks of {chunk}'
+                for chunk in CHUNKS}}
+    return [Row(texts[name], lambda m, name=name: m[name], '/s')
+            for name in names]
+
+
+def against(name: str, what: str, least: Optional[float] = None) -> Row:
+    return Row(f'Taskmaster : {what}', lambda m: m['taskmaster'] / m[name],
+               'x', least=least)
+
+
+def against_best(least: float) -> Row:
+    return Row('Taskmaster : best Pool',
+               lambda m: m['taskmaster'] / best(m), 'x', least=least)
+
+
+# -- handlers that take time ----------------------------------------------
+
+def efficiency(source: str, count: int) -> Callable[[float], Measured]:
+    """Against naps that are shared out evenly without any cost."""
+    def measure(scale: float) -> Measured:
+        jobs = int(count * scale)
+        ideal = peer('ideal', source, 'nap', jobs).seconds
+        with Lab() as lab:
+            lab.run(source, 'nap', jobs)
+            master, *slaves = lab.notes()
+            slaves = [slave['naps'] for slave in slaves]
+            ends = [naps[-1][1] for naps in slaves]
+            busy = sum(end - begin for naps in slaves for begin, end in naps)
+            return {'efficiency': ideal / lab.seconds,
+                    'busy': busy / 2 / lab.seconds,
+                    'tail': max(ends) - min(ends),
+                    'end': master['saved'] - max(ends)}
+    return measure
+
+
+def efficient(least: float) -> List[Row]:
+    return [Row('ideal : Taskmaster', lambda m: m['efficiency'], '%',
+                least=least),
+            Row('slaves in a handler', lambda m: m['busy'], '%'),
+            Row('one slave ends before the other',
+                lambda m: m['tail'] * 1e3, 'ms'),
+            Row('last job to "complete" saved', lambda m: m['end'] * 1e3,
+                'ms')]
+
+
+def far_away(scale: float) -> Measured:
+    """10 ms handlers and a round trip of 50 ms."""
+    count = int(2000 * max(scale, 0.3))
+    ideal = peer('ideal', 'naps_10ms', 'nap', 200).seconds / 200
+    with Lab() as lab:
+        master, place = lab.master('naps_10ms', f'count={count}')
+        proxy = DelayProxy(place, 0.025)
+        lab.finish(master, lab.taskmaster('spawn', 'jobs:nap', '2',
+                                          f'--host={proxy.address}'))
+        master, *slaves = lab.notes()
+        ends = [end for slave in slaves for _, end in slave['naps']]
+        warm = master['start'] + WARM_UP
+        late = sum(end > warm for end in ends)
+        return {'warm': late * ideal / (max(ends) - warm),
+                'all': count * ideal / lab.seconds}
+
+
+# -- memory ---------------------------------------------------------------
+
+def master_memory(scale: float) -> Measured:
+    measured = {}
+    for name, count in ('few', 1e5), ('many', 1e7 * scale):
+        with Lab() as lab:
+            lab.run('numbers', 'noop', int(count))
+            for field in 'VmRSS', 'VmHWM':
+                measured[f'{name} {field}'] = lab.notes()[0][field] / 1e6
+    return measured
+
+
+def slave_memory(scale: float) -> Measured:
+    """What one more connected slave takes of the master's memory."""
+    more = int(499 * max(scale, 0.2))
+    with Lab('imported 1') as lab:
+        master, place = lab.master('waiting')
+        taken = []
+        for count, crowds in (1, 1), (more, 2):
+            lab.start(CROWD, place, str(count))
+            lab.wait_for(lambda: lab.up('connected') == crowds)
+            time.sleep(2)
+            taken.append(memory(master.pid)['VmRSS'])
+    return {'each': (taken[1] - taken[0]) / more / 1e3}
+
+
+# -- many slaves ----------------------------------------------------------
+
+def crowds(scale: float) -> Measured:
+    measured = {}
+    for slaves in 2, 1000:
+        with Lab('connected 2') as lab:
+            count = int(2e7 * scale)
+            master, place = lab.master('numbers', f'count={count}')
+            start = time.monotonic()
+            halves = [lab.start(CROWD, place, str(slaves // 2))
+                      for _ in range(2)]
+            lab.wait_for(lambda: lab.up('connected') == 2)
+            measured[f'{slaves} connect'] = time.monotonic() - start
+            answers = look_in(master, place, lab.key)
+            lab.finish(master, *halves)
+            measured[f'{slaves} rate'] = count / lab.seconds
+            begin, *others = lab.notes()
+            served = [at for note in others for at in note['served']]
+            measured[f'{slaves} served'] = max(served) - begin['start']
+            measured[f'{slaves} all'] = len(served)
+            measured[f'{slaves} answer'] = statistics.median(answers)
+            measured[f'{slaves} slowest'] = max(answers)
+    return measured
+
+
+def look_in(master, place: str, key: str) -> List[float]:
+    """Seconds for a connection, `hello` and `work`, until it is over."""
+    taken: List[float] = []
+    time.sleep(SETTLE)
+    deadline = time.monotonic() + LIMIT
+    while master.poll() is None:
+        start = time.monotonic()
+        if start > deadline:
+            raise TimeoutError(f'too slow: not complete in {LIMIT:g} s')
+        try:
+            link = connect(address(place), key.encode())
+            welcome = link.call('hello', list(Introduction(
+                PROTOCOL, __version__, 'visitor', 'visitor', 1, None, None,
+                None, [], None)))
+            link.call('work', [welcome[1]['run'], [], [], []], 0, True, 0)
+        except (OSError, EOFError):
+            break                   # it is over
+        taken.append(time.monotonic() - start)
+        link.close()
+        time.sleep(0.05)
+    return taken
+
+
+# -- nothing to do --------------------------------------------------------
+
+def idle(scale: float) -> Measured:
+    with Lab('imported 11') as lab:
+        master, place = lab.master('waiting')
+        spawn = lab.taskmaster('spawn', 'jobs:noop', '10', f'--host={place}')
+        lab.wait_for(lambda: lab.up('imported') == 11)
+        time.sleep(3)
+        everybody = family(master.pid, spawn.pid)
+        before = cpu_seconds(everybody)
+        time.sleep(IDLE)
+        return {'processes': len(everybody),
+                'cpu': (cpu_seconds(everybody) - before) / IDLE}
+
+
+def start(scale: float) -> Measured:
+    commands = {
+        'python': ['-c', 'pass'],
+        'help': ['-m', 'taskmaster', 'master', '--help'],
+        'run': ['-m', 'taskmaster', 'run', 'taskmaster.example', '2',
+                'count=1', '--host=127.0.0.1:0']}
+    taken: Dict[str, List[float]] = {name: [] for name in commands}
+    for _ in range(SAMPLES):
+        for name, command in commands.items():
+            with Lab() as lab:
+                begin = time.monotonic()
+                lab.finish(lab.start(*command))
+                taken[name].append(time.monotonic() - begin)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+# -- all of them ----------------------------------------------------------
+
+POINTS = [
+    Point('noop', throughput(
+        'numbers', taskmaster=5_000_000, pool_1000=5_000_000,
+        pool_100=2_000_000, pool_1=100_000, proxied=50_000,
+        loop=5_000_000, celery=5_000, dask=5_000), [
+        *rates('loop', 'pool_1', 'pool_100', 'pool_1000', 'proxied',
+               'celery', 'dask', 'taskmaster'),
+        against_best(1.0),
+        against('proxied', 'proxied queue', 100),
+        against('loop', 'plain loop'),
+        against('celery', 'Celery with Redis'),
+        against('dask', 'Dask'),
+        *rates('pool_1000 whole', 'taskmaster whole')]),
+    Point('1 KB', throughput(
+        'texts', taskmaster=1_000_000, pool_1000=1_000_000,
+        pool_100=1_000_000, pool_1=100_000, loop=1_000_000), [
+        *rates('loop', 'pool_1', 'pool_100', 'pool_1000', 'taskmaster'),
+        against_best(1.25),
+        *rates('pool_1000 whole', 'taskmaster whole')]),
+    Point('1 ms', efficiency('naps_1ms', 10_000), efficient(0.97)),
+    Point('mixed', efficiency('naps_mixed', 4_000), efficient(0.95)),
+    Point('far', far_away, [
+        Row('ideal : Taskmaster, after 2 s', lambda m: m['warm'], '%',
+            least=0.95),
+        Row('ideal : Taskmaster, from the first job', lambda m: m['all'],
+            '%')]),
+    Point('memory', master_memory, [
+        *(Row(f'master, {jobs} jobs, {when}',
+              lambda m, key=f'{name} {field}': m[key], 'MB')
+          for name, jobs in (('few', '100,000'), ('many', '10,000,000'))
+          for field, when in (('VmHWM', 'peak'), ('VmRSS', 'end'))),
+        *(Row(f'difference, {when}', lambda m, field=field:
+              m[f'many {field}'] - m[f'few {field}'], 'MB', most=5)
+          for field, when in (('VmHWM', 'peak'), ('VmRSS', 'end')))]),
+    Point('slaves', slave_memory, [
+        Row('one more connected slave', lambda m: m['each'], 'kB',
+            most=100)]),
+    Point('crowd', crowds, [
+        Row('2 slaves', lambda m: m['2 rate'], '/s'),
+        Row('1000 slaves', lambda m: m['1000 rate'], '/s'),
+        Row('1000 slaves : 2 slaves',
+            lambda m: m['1000 rate'] / m['2 rate'], 'x', least=0.8),
+        Row('1000 slaves, from their start until connected',
+            lambda m: m['1000 connect'], 's'),
+        Row('1000 slaves, those served', lambda m: m['1000 all'], ''),
+        Row('1000 slaves, until all were served',
+            lambda m: m['1000 served'], 's', most=5),
+        Row('1000 slaves, connection and answer',
+            lambda m: m['1000 answer'] * 1e3, 'ms', most=100),
+        Row('1000 slaves, slowest answer',
+            lambda m: m['1000 slowest'] * 1e3, 'ms')]),
+    Point('idle', idle, [
+        Row('master, 10 slaves, their parent: of a core',
+            lambda m: m['cpu'], '%', most=0.01)]),
+    Point('start', start, [
+        Row('python -c pass', lambda m: m['python'] * 1e3, 'ms'),
+        Row('tm-master --help : python -c pass',
+            lambda m: m['help'] / m['python'], 'x'),
+        Row('tm-run with one job : python -c pass',
+            lambda m: m['run'] / m['python'], 'x')]),
+]

@@ -1,0 +1,216 @@
+"""What the tests of the faults share: quick times, cut wires, proxies."""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+from programs import NUMBERS, eventually
+
+ALL = range(1, 1001)
+
+# What takes a minute in earnest; the heartbeats stay fifteen times faster.
+QUICK = '''
+from taskmaster import ledger, master, messages, slave
+
+ledger.EXPIRY, ledger.GRACE = 1.5, 0.5
+messages.WAIT_SECONDS, slave.BEAT = 0.5, 1
+slave.BACKOFF = 0.01, 0.1
+master.SAVE, master.FAREWELL = 0.1, 1.0
+'''
+
+# The master dies at one step of what it writes: STEP is ('state' or
+# 'failures', which operation since the source was asked, before or after).
+CRASHING = '''
+import os
+import signal
+from functools import partial
+
+from taskmaster import master, recorder
+
+STEP = {}
+master.SAVE = 0.05
+
+
+class System:
+    def __init__(self, name):
+        self.name, self.count = name, -1
+
+    def __getattr__(self, name):
+        operation = getattr(os, name)
+        if name not in ('write', 'fsync', 'replace'):
+            return operation
+
+        def step(*args):
+            self.count += os.path.exists('armed')
+            now = STEP == (self.name, self.count, 'before')
+            if not now:
+                done = operation(*args)
+                now = STEP == (self.name, self.count, 'after')
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+        return step
+
+
+recorder.StateFile = partial(recorder.StateFile, system=System('state'))
+recorder.FailuresFile = partial(recorder.FailuresFile,
+                                system=System('failures'))
+'''
+
+# For handlers: their slave's host is cut off, without a FIN or an ACK.
+WIRES = '''
+import ctypes
+import gc
+import socket
+import struct
+
+from taskmaster.wire import Connection
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+_code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0))
+DROP_ALL = struct.pack('HL', 1, ctypes.addressof(_code))
+
+
+def cut():
+    for thing in gc.get_objects():
+        if type(thing) is Connection and thing._sock.fileno() >= 0:
+            thing._sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER,
+                                   DROP_ALL)
+
+
+def heal():
+    for thing in gc.get_objects():
+        if type(thing) is Connection and thing._sock.fileno() >= 0:
+            thing._sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+'''
+
+# For what forks beside threads, which newer Pythons warn of.
+FORK = '''
+import os
+import warnings
+
+
+def fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return os.fork()
+'''
+
+
+def launch(work, settings, name, *words, **options):
+    """Start ``tm-NAME`` with some constants set, and nothing else."""
+    script = f'launch_{len(work.programs)}.py'
+    work.write(script, f'{settings}\n' + textwrap.dedent('''
+        from taskmaster.cli import main
+
+        if __name__ == '__main__':
+            main()
+    '''))
+    if name in ('master', 'run') and not any(
+            word.startswith('--host') for word in words):
+        words = (*words, '--host=127.0.0.1:0')
+    return work.program(sys.executable, script, name, *words, **options)
+
+
+def quick(work, name, *words, also='', **options):
+    return launch(work, QUICK + also, name, *words, **options)
+
+
+def is_stopped(pid):
+    """Whether a process is where SIGSTOP leaves it."""
+    stat = Path('/proc', str(pid), 'stat').read_text()
+    return stat.rpartition(')')[2].split()[0] == 'T'
+
+
+def connections(port):
+    """Of those to a port of this machine, alive: bytes not yet taken."""
+    found = []
+    for line in Path('/proc/net/tcp').read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if state == '01' and int(local.split(':')[1], 16) == port:
+            found.append(int(queues.split(':')[0], 16))
+    return found
+
+
+class _Pair:
+    """A slave's connection, and the one to the master that belongs to it."""
+
+    def __init__(self, slave, master):
+        self.slave, self.master = slave, master
+        self.heard = bytearray()            # from the master
+        self._mine, self._theirs = os.pipe()
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def reset(self):
+        with contextlib.suppress(OSError):
+            os.write(self._theirs, b'!')
+        self._thread.join()
+
+    def _pass_on(self):
+        other = {self.slave: self.master, self.master: self.slave}
+        with self.slave, self.master, contextlib.suppress(OSError):
+            while True:
+                ready = select.select([*other, self._mine], [], [])[0]
+                if self._mine in ready:
+                    for end in other:       # a close is a RST then
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                       struct.pack('ii', 1, 0))
+                    break
+                for end in ready:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    if end is self.master:
+                        self.heard += data
+                    other[end].sendall(data)
+
+    def close(self):
+        self.reset()
+        os.close(self._mine)
+        os.close(self._theirs)
+
+
+class Proxy:
+    """Between slaves and a master; as a router that forgets connections."""
+
+    def __init__(self, port):
+        self.pairs = []
+        self._to = port
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def connected(self, times):
+        """Wait until a slave was welcomed so many times."""
+        eventually(lambda: sum(b'welcome' in pair.heard
+                               for pair in self.pairs) == times, 'a welcome')
+
+    def reset(self):
+        self.pairs[-1].reset()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                slave, _ = self._listener.accept()
+                self.pairs.append(_Pair(slave, socket.create_connection(
+                    ('127.0.0.1', self._to))))
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for pair in self.pairs:
+            pair.close()
+
+
+__all__ = ['ALL', 'CRASHING', 'FORK', 'NUMBERS', 'QUICK', 'WIRES', 'Proxy',
+           'connections', 'is_stopped', 'launch', 'quick']

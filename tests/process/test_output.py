@@ -1,0 +1,242 @@
+"""What is shown, and where; and that nothing is left behind."""
+
+import os
+import re
+import signal
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from programs import NUMBERS, eventually
+
+BLOCKS = NUMBERS + '''
+def handle_job(job):
+    if job == 300:
+        block('here')
+    record(job)
+'''
+
+# Makes its standard input the controlling terminal, then is something else.
+ON_TERMINAL = '''
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+'''
+
+
+class Terminal:
+    """A pseudo-terminal, and what was written to it."""
+
+    def __init__(self):
+        self.mine, self.theirs = os.openpty()
+        os.set_blocking(self.mine, False)
+        self.text = ''
+
+    def read(self):
+        try:
+            while True:
+                self.text += os.read(self.mine, 65536).decode()
+        except BlockingIOError:
+            return self.text
+
+    def shows(self, pattern):
+        return eventually(lambda: re.search(pattern, self.read()), pattern)
+
+    def settings(self):
+        return termios.tcgetattr(self.theirs)
+
+    def close(self):
+        os.close(self.mine)
+        os.close(self.theirs)
+
+
+@pytest.fixture
+def terminal():
+    terminal = Terminal()
+    yield terminal
+    print(terminal.read())
+    terminal.close()
+
+
+def test_plain_lines_without_a_terminal(work):
+    work.write('migrate.py', BLOCKS)
+    run = work.start('run', 'migrate', '2')
+    eventually(lambda: work.has('here'))
+    run.says('^Current Job: ')
+    run.stop()
+    work.touch('go')
+    assert run.code() == -signal.SIGINT
+    status = [line for line in run.err.splitlines()
+              if line.startswith('Current Job: ')]
+    assert len(status) > 1
+    for line in status:
+        assert re.fullmatch(
+            r'Current Job: \d+ \| Rate: +\d+\.\d\d/s \| Elapsed Time: '
+            r'\d+:\d\d:\d\d \| Queue: \d+ \| Slaves: \d+ \| Failed: 0'
+            r'( \| .*)?', line)
+    assert all(c.isprintable() or c == '\n' for c in run.err)
+    assert run.out == ''
+
+
+@pytest.mark.parametrize('command', [('run', 'migrate', '2'),
+                                     ('master', 'migrate')])
+def test_ctrl_c_on_a_terminal(work, terminal, command):
+    """One drain, its settings as before, death by SIGINT."""
+    pytest.importorskip('progressbar')
+    work.write('migrate.py', BLOCKS)
+    before = terminal.settings()
+    theirs = terminal.theirs
+    run = work.program(
+        sys.executable, '-c', ON_TERMINAL, '-m', 'taskmaster', *command,
+        '--host=127.0.0.1:0', environ={'TERM': 'xterm'},
+        stdin=theirs, stdout=theirs, stderr=theirs)
+    port = terminal.shows(r"running on '127.0.0.1:(\d+)'")[1]
+    if command[0] == 'master':
+        spawn = work.start('spawn', 'migrate', '1', f'--host=127.0.0.1:{port}')
+    eventually(lambda: work.has('here'))
+    terminal.shows(r'[\r\n]Current Job: +\d+ \| Rate: +[0-9.]+/s \| '
+                   r'Elapsed Time: 0:00:\d\d')
+    os.write(terminal.mine, b'\x03')
+    terminal.shows('stopping: ')
+    work.touch('go')
+    assert run.code() == -signal.SIGINT
+    assert terminal.settings() == before
+    text = terminal.read()
+    assert text.count('stopping: ') == 1
+    assert 'Traceback' not in text
+    assert text.endswith('\n')
+    assert work.handled()['300'] == 1
+    state = work.state()
+    assert state['count'] == len(work.lines('done'))
+    if command[0] == 'master':
+        spawn.send(signal.SIGTERM)
+        spawn.code()
+    assert work.finish('run', 'migrate', '2').code() == 0
+    work.check(range(1, 1001))
+
+
+def test_the_terminal_goes_away(work, terminal):
+    """As when its window is closed: a drain, for SIGHUP."""
+    pytest.importorskip('progressbar')
+    work.write('migrate.py', BLOCKS)
+    theirs = terminal.theirs
+    run = work.program(
+        sys.executable, '-c', ON_TERMINAL, '-m', 'taskmaster', 'run',
+        'migrate', '1', '--host=127.0.0.1:0', environ={'TERM': 'xterm'},
+        stdin=theirs, stdout=theirs, stderr=theirs)
+    eventually(lambda: work.has('here'))
+    terminal.read()
+    terminal.close()
+    terminal.mine, terminal.theirs = os.openpty()    # for the fixture
+    os.set_blocking(terminal.mine, False)
+    work.touch('go')
+    assert run.code() == -signal.SIGHUP
+    assert work.state()['count'] == len(work.lines('done'))
+
+
+def test_stdout_of_handlers_passes_through(work):
+    work.write('migrate.py', NUMBERS + '''
+import sys
+
+
+def handle_job(job):
+    print('out', job)
+    print('err', job, file=sys.stderr)
+''')
+    run = work.finish('run', 'migrate', '2')
+    assert run.code() == 0
+    assert sorted(run.out.splitlines()) == sorted(
+        f'out {job}' for job in range(1, 1001))
+    assert len(re.findall(r'^err \d+$', run.err, re.M)) == 1000
+
+
+@pytest.mark.parametrize('command', ['run', 'spawn'])
+def test_a_closed_stdout_does_no_harm(work, command):
+    """As with `| head -1`."""
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    print(job, flush=True)
+    record(job)
+''')
+    mine, theirs = os.pipe()
+    if command == 'run':
+        run = master = work.start('run', 'migrate', '2', stdout=theirs)
+    else:
+        master = work.start('master', 'migrate')
+        run = work.start('spawn', 'migrate', '2', master.host, stdout=theirs)
+    os.close(theirs)
+    assert os.read(mine, 1)
+    os.close(mine)
+    assert (run.code(), master.code()) == (0, 0)
+    work.check(range(1, 1001))
+    assert 'BrokenPipe' not in run.err
+
+
+@pytest.mark.parametrize('command', ['run', 'spawn', 'master'])
+def test_no_orphans(work, command):
+    """Children end when their parent was killed, in whatever they are."""
+    work.write('migrate.py', BLOCKS)
+    if command == 'run':
+        run = work.start('run', 'migrate', '3')
+        parent = run
+        left = 0
+    else:
+        run = work.start('master', 'migrate')
+        parent = work.start('spawn', 'migrate', '3', run.host)
+        left = 1
+    eventually(lambda: work.has('here'))
+    eventually(lambda: len(work.pids()) == 4 + left, 'all of them')
+    if command == 'master':
+        # Without a master they look for it, and end with their parent.
+        run.send(signal.SIGKILL)
+        run.code()
+        left = 0
+    parent.send(signal.SIGKILL)
+    parent.code()
+    eventually(lambda: len(work.pids()) == left, 'the end of the children')
+
+
+def test_the_key_is_not_on_any_command_line(work):
+    work.write('migrate.py', BLOCKS + '''
+import os
+
+assert 'sesame' not in str(os.environ) or 'TASKMASTER_SLAVE' in os.environ
+
+
+def get_jobs(last=0):
+    return range(last + 1, 301)
+''')
+    work.write('key', 'sesame\n')
+    (work.path / 'key').chmod(0o600)
+    run = work.start('run', 'migrate', '2', '--key-file=key')
+    eventually(lambda: work.has('here'))
+    children = [pid for pid in work.pids() if pid != run.pid]
+    assert len(children) == 2
+    for pid in children:
+        command = Path('/proc', str(pid), 'cmdline').read_bytes()
+        assert b'migrate:handle_job' in command
+        assert b'sesame' not in command
+    work.touch('go')
+    assert run.code() == 0
+
+
+def test_the_key_does_not_reach_what_handlers_start(work):
+    work.write('migrate.py', '''
+import os
+from recorder import record
+
+
+def get_jobs():
+    yield 1
+
+
+def handle_job(job):
+    for name, value in os.environ.items():
+        if name != 'TASKMASTER_TEST' and name.startswith('TASKMASTER'):
+            record(name)
+        assert value != 'sesame'
+''')
+    run = work.finish('run', 'migrate', '1', '--key=sesame')
+    assert run.code() == 0
+    assert work.lines('done') == []

@@ -1,0 +1,297 @@
+"""The operator's generator, on its thread."""
+
+import os
+import threading
+
+import pytest
+from fakes import LONG, RUN, Background, Direct, greet, take, until
+
+from taskmaster.errors import OperatorError
+from taskmaster.feeder import Feeder
+from taskmaster.jobqueue import JobQueue
+from taskmaster.messages import WAIT
+
+
+def feed(source, size=100, skip=lambda job: False):
+    """Feed a queue from ``source()``: the feeder, what a slave gets."""
+    queue = JobQueue(size, RUN)
+    feeder = Feeder(queue, source, skip)
+    feeder.start()
+    feeder.join(LONG)
+    assert not feeder.is_alive()
+    door, jobs = Direct(queue), []
+    greet(door)
+    while True:
+        reply = take(door, 100)
+        if reply[0] == WAIT:
+            return feeder, jobs
+        jobs += reply[1]
+
+
+def failing(error, *jobs):
+    def get_jobs():
+        yield from jobs
+        raise error
+    return get_jobs
+
+
+@pytest.mark.parametrize('source', [
+    lambda: iter([1, 2, 3]), lambda: [1, 2, 3], lambda: range(1, 4),
+    lambda: (n for n in (1, 2, 3))])
+def test_every_job_in_order(source):
+    feeder, jobs = feed(source)
+    assert jobs == [1, 2, 3]
+    assert feeder.error is None
+
+
+@pytest.mark.parametrize('source', [list, lambda: iter(())])
+def test_no_jobs(source):
+    feeder, jobs = feed(source)
+    assert jobs == [] and feeder.error is None
+    assert feeder._queue.complete
+
+
+def test_it_iterates_on_one_thread_of_its_own():
+    threads = set()
+
+    def get_jobs():
+        for _ in range(3):
+            threads.add(threading.current_thread())
+            yield 1
+
+    feeder, _ = feed(get_jobs)
+    assert threads == {feeder}
+
+
+# -- its end --------------------------------------------------------------
+
+@pytest.mark.parametrize('error', [
+    ValueError('a bad row'), SystemExit(0), KeyboardInterrupt(),
+    GeneratorExit(), MemoryError()], ids=lambda error: type(error).__name__)
+def test_whatever_it_raises_is_its_error(error):
+    feeder, jobs = feed(failing(error, 1, 2))
+    assert jobs == [1, 2]               # these are finished first
+    assert isinstance(feeder.error, OperatorError)
+    assert type(error).__name__ in str(feeder.error)
+    assert 'get_jobs raised' in str(feeder.error)
+    assert 'test_feeder.py' in feeder.error.traceback
+    assert 'taskmaster' + os.sep + 'feeder.py' not in feeder.error.traceback
+    assert feeder.error.exit_code == 70
+
+
+def test_a_function_that_raises_at_once():
+    def get_jobs():
+        raise ConnectionError('no database')
+
+    feeder, jobs = feed(get_jobs)
+    assert jobs == []
+    assert 'no database' in str(feeder.error)
+
+
+def test_an_iterator_that_raises_stop_iteration_has_ended():
+    class Iterator:
+        left = 2
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return self.left
+
+    feeder, jobs = feed(Iterator)
+    assert jobs == [1, 0] and feeder.error is None
+
+
+@pytest.mark.parametrize('result', [None, 7, print])
+def test_what_cannot_be_iterated(result):
+    feeder, jobs = feed(lambda: result)
+    assert jobs == []
+    assert type(result).__name__ in str(feeder.error)
+    assert 'yield' in str(feeder.error)
+    assert feeder.error.exit_code == 70
+
+
+# -- jobs must not change -------------------------------------------------
+
+def repeating(make, change):
+    """Yields one object again and again, changed each time."""
+    def get_jobs():
+        job = make()
+        for number in range(10):
+            change(job, number)
+            yield job
+    return get_jobs
+
+
+@pytest.mark.parametrize('make, change, first', [
+    (dict, lambda job, n: job.update(id=n), {'id': 0}),
+    (list, lambda job, n: job.append(n), [0]),
+    (set, lambda job, n: job.add(n), {0}),
+    (bytearray, lambda job, n: job.append(n), bytearray([0]))])
+def test_the_same_mutable_twice_is_refused(make, change, first):
+    """The one before it, handed out by then, is what it was."""
+    feeder, jobs = feed(repeating(make, change))
+    assert jobs == [first]
+    assert f'the same {make.__name__} twice' in str(feeder.error)
+    assert feeder.error.exit_code == 70
+
+
+def test_the_first_job_is_there_before_the_second_is_made():
+    """A slow source must not keep its first job back."""
+    go_on = threading.Event()
+
+    def get_jobs():
+        yield {'id': 1}
+        assert go_on.wait(LONG)
+        yield {'id': 2}
+
+    queue = JobQueue(10, RUN)
+    feeder = Feeder(queue, get_jobs)
+    feeder.start()
+    until(lambda: queue.qsize() == 1)
+    go_on.set()
+    feeder.join(LONG)
+    assert queue.qsize() == 2 and feeder.error is None
+
+
+def test_the_same_one_later_is_refused_too():
+    later = {'id': 3}
+    feeder, jobs = feed(lambda: iter([{'id': 1}, {'id': 2}, later, later]))
+    assert jobs == [{'id': 1}, {'id': 2}, {'id': 3}]
+    assert 'the same dict twice' in str(feeder.error)
+
+
+def test_equal_ones_and_immutable_ones_may_come_again():
+    text = 'a text'
+    jobs = [{}, {}, [], [], text, text, (), (), None, None, 7, 7]
+    feeder, fed = feed(lambda: iter(jobs))
+    assert fed == jobs and feeder.error is None
+
+
+def test_a_first_job_that_cannot_be_copied_is_fed():
+    """It fails as a job, by its key."""
+    job = {'lock': threading.Lock()}
+    feeder, jobs = feed(lambda: iter([job, {'id': 2}]))
+    assert jobs == [{'id': 2}] and feeder.error is None
+    assert feeder._queue.unrecorded()[0].job is job
+
+
+@pytest.mark.parametrize('first', [{'id': 1}, 1])
+def test_one_job_alone(first):
+    feeder, jobs = feed(lambda: iter([first]))
+    assert jobs == [first] and feeder.error is None
+
+
+# -- going on -------------------------------------------------------------
+
+@pytest.mark.parametrize('source, fed', [
+    ([7, 8, 9], [8, 9]), ([8, 9], [8, 9]), ([7], []), ([], []),
+    ([7, 7, 8], [7, 8]), ([8, 7], [8, 7])])
+def test_the_first_job_is_skipped_if_it_is_the_last(source, fed):
+    feeder, jobs = feed(lambda: iter(source), skip=lambda job: job == 7)
+    assert jobs == fed and feeder.error is None
+
+
+def test_only_the_first_job_is_asked_about():
+    asked = []
+    feed(lambda: iter([1, 2, 3]), skip=lambda job: asked.append(job))
+    assert asked == [1]
+
+
+def test_one_object_that_is_skipped_first():
+    feeder, jobs = feed(repeating(dict, lambda job, n: job.update(id=n)),
+                        skip=lambda job: job['id'] == 0)
+    assert jobs == [{'id': 1}]
+    assert 'the same dict twice' in str(feeder.error)
+
+
+def test_an_error_of_get_key_is_its_error():
+    def skip(job):
+        raise OperatorError('get_key raised')
+
+    feeder, jobs = feed(lambda: iter([1, 2]), skip=skip)
+    assert jobs == [] and str(feeder.error) == 'get_key raised'
+
+
+# -- backpressure ---------------------------------------------------------
+
+def test_it_is_never_more_than_a_queue_ahead():
+    made, most = [], []
+    queue = JobQueue(10, RUN)
+
+    def get_jobs():
+        for number in range(1000):
+            made.append(number)
+            most.append(queue.qsize())
+            yield number
+
+    feeder = Feeder(queue, get_jobs)
+    feeder.start()
+    until(lambda: queue.qsize() == 10)
+    until(lambda: len(made) == 11)      # the one it has in its hand
+    queue.drain('draining')
+    feeder.join(LONG)
+    assert not feeder.is_alive() and feeder.error is None
+    assert len(made) == 11 and max(most) <= 10
+    assert queue.qsize() == 10 and not queue.complete
+
+
+@pytest.mark.parametrize('close', [
+    lambda queue: queue.drain('draining'),
+    lambda queue: queue.finish('stopped')])
+@pytest.mark.parametrize('job', [1, {'id': 1}])
+def test_a_close_lets_it_go(close, job):
+    """Whatever it waits at: its first job, its first copy, another."""
+    for size in 1, 2, 3:
+        queue = JobQueue(size, RUN)
+        feeder = Feeder(queue, lambda: (type(job)(job) for _ in range(99)))
+        feeder.start()
+        until(lambda: queue.qsize() == size)
+        close(queue)
+        feeder.join(LONG)
+        assert not feeder.is_alive() and feeder.error is None
+        assert queue.fed == size
+
+
+def test_a_closed_queue_asks_for_no_more_jobs():
+    """Not even when they come one by one, slower than they are taken."""
+    queue = JobQueue(100, RUN)
+    go_on = threading.Semaphore(0)
+    made = []
+
+    def get_jobs():
+        while True:
+            assert go_on.acquire(timeout=LONG)
+            made.append(len(made))
+            yield len(made)
+
+    feeder = Feeder(queue, get_jobs)
+    feeder.start()
+    go_on.release(2)
+    until(lambda: queue.qsize() == 2)
+    queue.drain('draining')
+    go_on.release(300)
+    feeder.join(LONG)
+    assert not feeder.is_alive()
+    assert len(made) <= 102
+
+
+def test_a_source_that_blocks_delays_nobody():
+    queue = JobQueue(10, RUN)
+    go_on = threading.Event()
+
+    def get_jobs():
+        go_on.wait(LONG)
+        yield 1
+
+    feeder = Feeder(queue, get_jobs)
+    feeder.start()
+    assert feeder.daemon
+    Background(queue.drain, 'draining').result()
+    assert queue.at_rest()
+    go_on.set()
+    feeder.join(LONG)
+    assert queue.fed == 0

@@ -1,0 +1,93 @@
+"""The checks of what a slave says; more of them in test_contract.py."""
+
+import pytest
+
+from taskmaster import messages
+from taskmaster.messages import (PROTOCOL, RANGES, TEXT, BadMessage,
+                                 FailureReport, Refusal, Report)
+
+
+def introduction(**fields):
+    said = dict(protocol=PROTOCOL, version='1.0', slave='id', name='host:1',
+                workers=2, module='mod', run='run', run_name='mod x=1',
+                holds=[[1, 2]], after='before')
+    said.update(fields)
+    return list(said.values())
+
+
+def test_an_introduction():
+    who = messages.introduction(introduction())
+    assert list(who) == [PROTOCOL, '1.0', 'id', 'host:1', 2, 'mod', 'run',
+                         'mod x=1', [(1, 2)], 'before']
+
+
+def test_what_may_be_missing_of_it():
+    who = messages.introduction(introduction(
+        module=None, run=None, run_name=None, holds=[], after=None))
+    assert (who.module, who.run, who.run_name, who.after) == (None,) * 4
+
+
+@pytest.mark.parametrize('protocol', [0, PROTOCOL + 1, 1 << 60])
+def test_of_another_protocol_two_fields_are_read(protocol):
+    who = messages.introduction([protocol, '9.9', object(), 'what', 'ever'])
+    assert (who.protocol, who.version) == (protocol, '9.9')
+    assert who.slave == '' and who.holds == []
+
+
+def test_a_report():
+    found = messages.report(['run', [[1, 3], [5, 5]], [[4, 'e', 't', 2]],
+                             [[6, 9, 'r']]])
+    assert found == Report('run', [(1, 3), (5, 5)],
+                           [FailureReport(4, 'e', 't', 2)],
+                           [Refusal(6, 9, 'r')])
+    assert all(type(one) is tuple for one in found.done)
+
+
+@pytest.mark.parametrize('value', [
+    None, 7, 'x' * (TEXT + 1), b'x', ['x'], True])
+def test_what_is_no_text(value):
+    with pytest.raises(BadMessage):
+        messages.text(value)
+
+
+@pytest.mark.parametrize('value', ['', 'x' * TEXT, '\ud800', '\0'])
+def test_what_is_a_text(value):
+    assert messages.text(value) == value
+
+
+@pytest.mark.parametrize('value', [
+    None, '1', 1.0, True, False, -1, messages.NUMBER + 1, 10 ** 30,
+    float('nan'), [1]])
+def test_what_is_no_number(value):
+    with pytest.raises(BadMessage):
+        messages.number(value)
+
+
+@pytest.mark.parametrize('value', [
+    None, '1', True, -0.1, 10.01, float('nan'), float('inf'), [1]])
+def test_what_is_no_time(value):
+    with pytest.raises(BadMessage):
+        messages.seconds(value, 10)
+
+
+@pytest.mark.parametrize('value', [0, 0.0, 10, 9.99])
+def test_what_is_a_time(value):
+    assert messages.seconds(value, 10) == value
+
+
+@pytest.mark.parametrize('value', [
+    None, 'ab', {'1': 2}, [1, 2], [[1]], [[1, 2, 3]], [(1, 2)], [[2, 1]],
+    [[0, 1]], [[-1, 1]], [['1', '2']], [None], ['ab'],
+    [[1, 1]] * (RANGES + 1)])
+def test_what_are_no_ranges(value):
+    with pytest.raises(BadMessage):
+        messages.ranges(value)
+
+
+def test_as_many_ranges_as_may_be():
+    assert len(messages.ranges([[1, 1]] * RANGES)) == RANGES
+
+
+def test_a_bad_message_is_a_value_error():
+    """Which is what the wire takes as out of form."""
+    assert issubclass(BadMessage, ValueError)

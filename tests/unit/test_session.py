@@ -1,0 +1,91 @@
+"""The door; most of what it does is in tests/wire/test_contract.py."""
+
+import inspect
+
+import pytest
+from fakes import RUN, Direct, greet, introduction, report
+
+from taskmaster.jobqueue import JobQueue
+from taskmaster.messages import REFUSED, BadMessage
+from taskmaster.session import Session
+
+
+@pytest.fixture
+def queue():
+    return JobQueue(10, RUN, 'pkg.mod:rows shard=3')
+
+
+def test_what_is_exposed_has_as_many_arguments():
+    for name, count in Session.exposed.items():
+        method = getattr(Session, name)
+        assert len(inspect.signature(method).parameters) == count + 1
+
+
+def test_nothing_else_is_exposed():
+    assert sorted(Session.exposed) == ['give_back', 'hello', 'work']
+
+
+@pytest.mark.parametrize('module, welcome', [
+    (None, True), ('pkg.mod', True), ('pkg', False), ('mod', False),
+    ('pkg.mod:rows', False)])
+def test_the_module_that_a_slave_wants(queue, module, welcome):
+    reply = Session(queue).hello(introduction(module=module))
+    assert (reply[0] != REFUSED) == welcome
+
+
+@pytest.mark.parametrize('name, welcome', [
+    (None, True), ('pkg.mod:rows shard=3', True), ('pkg.mod:rows', False),
+    ('pkg.mod:rows shard=4', False), ('', False)])
+def test_the_run_that_a_slave_keeps_to(queue, name, welcome):
+    reply = Session(queue).hello(introduction(run_name=name))
+    assert (reply[0] != REFUSED) == welcome
+
+
+def test_the_protocol_is_compared_before_anything_else(queue):
+    reply = Session(queue).hello(
+        introduction(protocol=2, module='other', run_name='other'))
+    assert reply[1] == 76
+
+
+def test_a_refused_slave_is_no_slave(queue):
+    session = Session(queue)
+    session.hello(introduction(module='other'))
+    session.close()
+    assert queue.counts().slaves == 0
+
+
+def test_one_connection_is_of_one_slave(queue):
+    """Or the first would stay connected for ever."""
+    session = Direct(queue)
+    greet(session, 's1')
+    with pytest.raises(BadMessage):
+        greet(session, 's2')
+    greet(session, 's1')
+    session.close()
+    assert queue.sessions == 0
+
+
+def test_close_before_hello(queue):
+    Session(queue).close()
+    assert queue.sessions == 0
+
+
+def test_close_is_goodbye_once(queue):
+    session = Direct(queue)
+    greet(session)
+    assert queue.sessions == 1
+    session.close()
+    session.close()
+    assert queue.sessions == 0
+
+
+def test_a_bad_report_changes_nothing(queue):
+    queue.put('job')
+    session = Direct(queue)
+    greet(session)
+    session.call('work', report(), 1, False, 0)
+    bad = report(done=[(1, 1)])
+    bad[3] = 'not a list'
+    with pytest.raises(BadMessage):
+        session.call('work', bad, 1, False, 0)
+    assert queue.counts().finished == 0

@@ -1,0 +1,254 @@
+"""The connection: frames, limits, deadlines."""
+
+import json
+import socket
+import struct
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+from fakes import LONG, Background, Clock
+
+from taskmaster import wire
+from taskmaster.messages import BadMessage
+from taskmaster.wire import CHUNK, SMALL, Connection
+
+
+@pytest.fixture
+def pair():
+    """Two ends of one real connection."""
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+    ends = Connection(one, 'one'), Connection(other, 'other')
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def raw(end):
+    return end._sock
+
+
+def pattern(size):
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@pytest.mark.parametrize('border', [0, SMALL, CHUNK])
+def test_bytes_of_every_size_near_a_border(pair, border):
+    one, other = pair
+    sizes = [*range(max(border - 40, 0), border + 40)]
+
+    def send():
+        for size in sizes:
+            one.send(('#RETURN', [size, pattern(size)]))
+
+    sending = Background(send)
+    for size in sizes:
+        if size:
+            assert other.recv() == ['#RETURN', [size, pattern(size)]]
+        else:       # no bytes: nothing of them is on the wire
+            assert other.recv() == ['#RETURN', [0]]
+    sending.result()
+
+
+@pytest.mark.parametrize('message', [
+    ('#RETURN', None), ('#RETURN', ['wait', 0.1, '']), ('#RETURN', []),
+    (None, 'accept_connection', ['slave'], {}),
+    ('queue', 'work', ['\u20ac \ud800 \0 \n', {'a': [1 << 61, -1.5]}], {})])
+def test_json_comes_as_it_went(pair, message):
+    one, other = pair
+    other.limit = 1000
+    one.send(message)
+    assert other.recv() == list(message)
+
+
+def test_bytes_are_not_what_json_might_be_taken_for(pair):
+    """A newline in the bytes, or bytes that look like a frame."""
+    one, other = pair
+    for tail in b'\n', b'\n\n["a"]\n', struct.pack('!Q', 3) + b'abc':
+        one.send(('#RETURN', ['lease', tail]))
+        assert other.recv() == ['#RETURN', ['lease', tail]]
+
+
+def test_ten_megabytes_both_ways(pair):
+    one, other = pair
+    large = pattern(10_000_000)
+    sending = Background(one.send, ('#RETURN', ['lease', large]))
+    assert other.recv()[1][1] == large
+    sending.result()
+    sending = Background(other.send_bytes, large)
+    assert one.recv_bytes() == large
+    sending.result()
+
+
+def test_a_frame_as_long_as_the_limit_comes(pair):
+    one, other = pair
+    other.limit = 10_000
+    text = 'x' * (10_000 - len('["",0]'))
+    one.send((text, 0))
+    assert other.recv() == [text, 0]
+    one.send((text + 'x', 0))
+    with pytest.raises(BadMessage, match='10001'):
+        other.recv()
+
+
+def test_a_huge_frame_is_refused_by_its_header(pair):
+    one, other = pair
+    other.limit = 1000
+    raw(one).sendall(struct.pack('!Q', 1 << 63))
+    with pytest.raises(BadMessage):
+        other.recv()
+    raw(one).sendall(struct.pack('!Q', 1 << 63))
+    with pytest.raises(BadMessage):
+        other.recv_bytes(256)
+
+
+def test_no_more_memory_is_taken_than_has_come(pair):
+    """A header that lies costs a chunk, not what it says."""
+    one, other = pair
+    raw(one).sendall(struct.pack('!Q', 1 << 50) + b'x' * 100)
+    one.cut()
+    with pytest.raises(EOFError):
+        other.recv()
+
+
+@pytest.mark.parametrize('frame', [
+    b'', b'{', b'nothing', b'\xff\xfe', b'[' * 100_000, b'[1,2]\nbytes',
+    b'1' * 100_000, b'"\xff"'])
+def test_what_is_not_json_is_out_of_form(pair, frame):
+    one, other = pair
+    other.limit = 1 << 20
+    one.send_bytes(frame)
+    if frame == b'1' * 100_000:     # some Pythons have no bound for these
+        try:
+            assert other.recv() == int(frame)
+        except (BadMessage, ValueError):
+            pass
+        return
+    with pytest.raises(BadMessage):
+        other.recv()
+
+
+def test_every_cut_of_a_frame_is_an_end(pair):
+    frame = struct.pack('!Q', 9) + b'["a",123]'
+    for size in range(len(frame)):
+        near, far = socket.socketpair(socket.AF_UNIX)
+        with near, far:
+            near.sendall(frame[:size])
+            near.shutdown(socket.SHUT_WR)
+            conn = Connection.__new__(Connection)
+            conn.peer, conn.deadline, conn.patience = '', None, LONG
+            conn.limit, conn._sock = 0, far
+            with pytest.raises(EOFError):
+                conn.recv()
+
+
+def test_a_frame_in_single_bytes_comes(pair):
+    one, other = pair
+    receiving = Background(other.recv)
+    for byte in struct.pack('!Q', 9) + b'["a",123]':
+        raw(one).sendall(bytes([byte]))
+    assert receiving.result() == ['a', 123]
+
+
+def test_the_deadline_counts_in_the_middle_of_a_frame(pair, monkeypatch):
+    """Each byte resets a timeout; the deadline is of them all."""
+    one, other = pair
+    clock = Clock()
+    monkeypatch.setattr(wire, 'time', SimpleNamespace(monotonic=clock))
+    other.deadline = clock.now + 5
+    raw(one).sendall(struct.pack('!Q', 100))
+    receiving = Background(other.recv)
+    with suppress(OSError):         # it has gone, as it should
+        for _ in range(100):
+            clock.forward(0.1)
+            raw(one).sendall(b'x')
+    with pytest.raises(OSError):
+        receiving.result()
+
+
+def test_silence_within_a_frame_ends(pair, monkeypatch):
+    monkeypatch.setattr(wire, 'STALL', 0.05)
+    one, other = pair
+    other.patience = None       # the frame itself may take its time to come
+    raw(one).sendall(struct.pack('!Q', 100) + b'x')
+    with pytest.raises(OSError):
+        other.recv()
+
+
+def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):
+    monkeypatch.setattr(wire, 'STALL', LONG)
+    one, other = pair
+    other.patience = 0.05
+    with pytest.raises(OSError):
+        other.recv()
+    raw(one).sendall(struct.pack('!Q', 9))
+    receiving = Background(other.recv)
+    raw(one).sendall(b'["a",123]')
+    assert receiving.result() == ['a', 123]
+
+
+def test_a_peer_that_reads_nothing_ends_a_send(pair, monkeypatch):
+    monkeypatch.setattr(wire, 'STALL', 0.05)
+    one, other = pair
+    with pytest.raises(OSError):
+        one.send_bytes(b'', pattern(50_000_000))
+
+
+def test_a_slow_peer_may_take_longer_than_a_stall(pair, monkeypatch):
+    """What must not stand still is the frame; it may take its time."""
+    monkeypatch.setattr(wire, 'STALL', 0.3)
+    one, other = pair
+    size = 30_000_000
+    sending = Background(one.send_bytes, b'', pattern(size))
+    pause, have = threading.Event(), 0
+    raw(other).settimeout(LONG / 3)
+    while have < size + 8:
+        have += len(raw(other).recv(size // 20))
+        pause.wait(1 / 20)          # a second for all, and more
+    sending.result()
+
+
+def test_cut_wakes_who_waits(pair):
+    one, other = pair
+    receiving = Background(other.recv)
+    other.cut()
+    with pytest.raises((EOFError, OSError)):
+        receiving.result()
+    other.cut()                 # again does no harm, nor when closed
+    other.close()
+    other.cut()
+
+
+def test_a_closed_connection_fails(pair):
+    one, other = pair
+    one.close()
+    with pytest.raises(EOFError):
+        other.recv()
+    with pytest.raises(OSError):
+        one.recv()
+
+
+@pytest.mark.parametrize('address, name', [
+    (('host', 3050), 'host:3050'), (('::1', 3050, 0, 0), '[::1]:3050')])
+def test_the_name_of_an_address(address, name):
+    assert wire.name_of(address) == name
+
+
+def test_small_messages_are_not_held_back(pair):
+    """Without TCP_NODELAY they wait for the other's acknowledgement."""
+    for end in pair:
+        assert raw(end).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert raw(end).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, 'TCP_USER_TIMEOUT'):
+        assert raw(pair[0]).getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == wire.USER_TIMEOUT
+
+
+def test_a_message_of_no_bytes_is_plain_json(pair):
+    one, other = pair
+    one.send(('#RETURN', ['x', b'']))
+    size, = struct.unpack('!Q', raw(other).recv(8))
+    assert json.loads(raw(other).recv(size)) == ['#RETURN', ['x']]
