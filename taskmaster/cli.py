@@ -57,9 +57,9 @@ def _source_options(parser: Parser) -> None:
     parser.add_argument('--size', type=_positive, default=10_000, metavar='N',
                         help='how many jobs the queue holds (default: 10000)')
     parser.add_argument('--max-failures', type=_too_many, default='100',
-                        metavar='N|N%', help='stop after so many failed jobs '
-                        'in this start; a per cent counts after the first '
-                        '100 jobs (default: 100)')
+                        metavar='N', help='stop after so many failed jobs in '
+                        'this start; N%% counts after the first 100 jobs '
+                        '(default: 100)')
     parser.add_argument('--retry-failed', action='store_true',
                         help='run the jobs of the failures file again, '
                         'instead of get_jobs')

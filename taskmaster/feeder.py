@@ -101,7 +101,7 @@ class Feeder(threading.Thread):
                     return
             append(job)
             room -= 1
-            if waiters:
+            if waiters and not queue.waking:
                 queue.wake()
 
 

@@ -70,6 +70,7 @@ class JobQueue:
         self._clock = clock
         self._changed = changed
         self._lock = threading.Lock()
+        self.waking = False         # one of them, which has not run yet
         self._others: Deque[threading.Condition] = deque()  # for the end
         self._room = threading.Condition(self._lock)    # there is room
         self._weight = sizing.Weight()
@@ -104,15 +105,16 @@ class JobQueue:
         if not self.room():
             return False
         self.incoming.append(job)
-        if self.waiters:
+        if self.waiters and not self.waking:
             self.wake()
         return True
 
     def wake(self) -> None:
         """There is a job for one of the calls that wait.
 
-        That one is out of `waiters` at once, so that the feeder takes the
-        lock once for it, and not for each job until it runs.
+        Only one is woken at a time; when it has taken its lease it wakes
+        the next, if there is something left.  A thousand that wait would
+        otherwise get one job each, from a feeder that does nothing else.
         """
         with self._lock:
             self._wake_one()
@@ -372,9 +374,12 @@ class JobQueue:
             turn.wait(seconds)
         if turn in queue:
             queue.remove(turn)
+        else:
+            self.waking = False
 
     def _wake_one(self) -> None:
-        if self.waiters:
+        if self.waiters and not self.waking:
+            self.waking = True
             self.waiters.popleft().notify()
 
     def _wake_all(self) -> None:

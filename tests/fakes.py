@@ -163,9 +163,11 @@ class MemoryMaster:
     call: BEFORE or AFTER the master has executed it.
     """
 
-    def __init__(self, jobs=(), size=10_000, run=RUN, name='mod', fault=None):
+    def __init__(self, jobs=(), size=10_000, run=RUN, name='mod', fault=None,
+                 **options):
         self._news = threading.Event()
-        self.queue = JobQueue(size, run, name, changed=self._news.set)
+        self.queue = JobQueue(size, run, name, changed=self._news.set,
+                              **options)
         self.calls = []             # (method, arguments)
         self.failed = []
         self._fault = fault or (lambda number, method: None)

@@ -49,22 +49,31 @@ class Story:
         self.deaths = []
         self.kills = defaultdict(list)      # pid: (time, kind)
         self.stops = defaultdict(list)      # pid: Stop
+        self._sorted = {}
 
     def awake(self, start, end, pid):
         """The nanoseconds in which neither master nor slave was stopped."""
         total, upto = end - start, start
-        for stop in sorted(self.stops[pid] + self.stops[self.MASTER]):
+        for stop in self._ordered(pid):
             a, b = max(stop.start, upto), min(stop.end, end)
             if a < b:
                 total -= b - a
                 upto = b
         return total
 
+    def _ordered(self, pid):
+        """All stops of that slave and of the masters."""
+        mine, masters = self.stops[pid], self.stops[self.MASTER]
+        key = pid, len(mine), len(masters)
+        if key not in self._sorted:         # asked for every job done twice
+            self._sorted[key] = sorted(mine + masters)
+        return self._sorted[key]
+
     def silences(self, pid):
         """Stops, one after another, that are long enough to expire."""
         merged = []
-        for stop in sorted(self.stops[pid] + self.stops[self.MASTER]):
-            if merged and stop.start - merged[-1].end < RECENT:
+        for stop in self._ordered(pid):
+            if merged and stop.start - merged[-1].end < BEAT:
                 last = merged.pop()
                 stop = Stop(last.start, max(last.end, stop.end), last.kind)
             merged.append(stop)

@@ -83,10 +83,11 @@ def test_a_killed_master_loses_nothing(work):
     saved = {}
     for number in range(1, 6):
         master = start_round(work, number, host)
+        eventually(lambda: work.has('migrate.state')
+                   and work.state()['key'], 'a save')
         master.send(signal.SIGKILL)
         assert master.code() == -signal.SIGKILL
-        saved[number] = (work.state()['key'] or 0
-                         if work.has('migrate.state') else 0)
+        saved[number] = work.state()['key']
         done = {job for jobs in numbers(work).values() for job in jobs}
         assert done >= set(range(1, saved[number] + 1)), 'state is ahead'
         work.touch(f'go-{number}')

@@ -5,7 +5,7 @@ What slaves may rely on is in tests/wire/test_contract.py.
 
 import pickle
 import threading
-from collections import Counter
+from collections import Counter, deque
 
 import pytest
 from fakes import LONG, RUN, Background, Clock, until
@@ -177,6 +177,34 @@ def test_who_only_reports_uses_up_no_wake_up():
     assert waiting.result()[0] == LEASE
     queue.finish('complete')
     assert reporting.result()[0] == OVER
+
+
+def test_a_job_that_comes_while_one_begins_to_wait():
+    """The feeder saw nobody waiting, the slave no job."""
+    class Racing(deque):
+        def append(self, turn):
+            if not queue.fed:
+                queue.incoming.append('job')
+            super().append(turn)
+
+    queue = filled([])
+    queue.waiters = Racing()
+    assert take(queue, wait=LONG) == (1, ['job'])
+
+
+def test_room_in_hand_wakes_who_waits():
+    """All that may be out of the queue was; the feeder waits as well."""
+    queue = filled([])
+    hello(queue, 's2')
+    queue.maxsize = queue._ledger.size = 1
+    for job in range(IN_HAND):
+        assert queue.put(job)
+        take(queue)
+    assert queue.put('job')
+    waiting = Background(lambda: take(queue, slave='s2', wait=LONG))
+    until(lambda: queue.waiters)
+    ask(queue, want=0, done=[(1, 1)])
+    assert waiting.result() == (IN_HAND + 1, ['job'])
 
 
 # -- what is sent ---------------------------------------------------------

@@ -10,8 +10,8 @@ from taskmaster import secret
 from taskmaster.errors import ConfigError, UsageError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-not_as_root = pytest.mark.skipif(os.geteuid() == 0,
-                             reason='root may do what it likes to files')
+not_as_root = pytest.mark.skipif(
+    os.geteuid() == 0, reason='root may do what it likes to files')
 
 
 # -- the address ----------------------------------------------------------

@@ -5,13 +5,14 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, MemoryMaster,
-                   until)
+from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
+                   MemoryMaster, greet, take, until)
 
 from taskmaster import messages, slave as module
 from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
                                Unreachable)
 from taskmaster.handlers import run_each
+from taskmaster.ledger import GRACE
 from taskmaster.messages import LEASE, Introduction, Report
 from taskmaster.slave import Slave
 
@@ -221,6 +222,45 @@ def test_a_job_goes_on_while_its_connection_comes_back():
     assert gate.seen == [1]
 
 
+def test_what_another_slave_has_got_meanwhile_is_not_done_here():
+    """The connection was lost for longer than the master's grace."""
+    clock = Clock()
+    master = MemoryMaster(range(10), clock=clock)
+    gate, back = Gate(), threading.Event()
+    lost = []
+
+    def connect():
+        if lost:
+            assert back.wait(LONG)
+        return master.connect()
+
+    slave = Slave(connect, partial(run_each, gate, 0), 's1', 'host:1')
+    working = Background(slave.run)
+    gate.wait()
+    until(lambda: slave._hand.holds() == [(1, 1), (2, 2)])
+    lost.append(1)
+    slave._link.cut()
+    until(lambda: master.queue.sessions == 0)
+    clock.forward(GRACE)
+    master.queue.expire()
+    other = Direct(master.queue)
+    greet(other, 's2')
+    # Both wait for their slave to come back; one is leased elsewhere.
+    assert take(other) == (1, [0])
+    assert take(other) == (2, [1])
+    other.call('give_back', RUN, [[1, 1]])
+    back.set()
+    until(lambda: methods(master).count('hello') == 2
+          and methods(master)[-1] == 'work')        # it has been told
+    take(other, want=0, done=[(2, 2)])
+    master.finish()
+    gate.release(20)
+    working.result()
+    assert 1 not in gate.seen
+    assert set(gate.seen) == {*range(10)} - {1}
+    other.close()
+
+
 def test_late_done_of_a_slave_that_was_given_up_counts():
     """It was silent too long; what it did meanwhile is not done again."""
     master = MemoryMaster(range(3))
@@ -405,12 +445,13 @@ def test_each_connection_is_told():
 
 
 def test_the_predecessor_is_named_until_a_master_knows():
-    master = MemoryMaster([1], fault=Dropping(AFTER, 0))
+    master = MemoryMaster([1], fault=lambda number, method: (
+        {0: AFTER, 2: BEFORE}.get(number)))
     master.finish()
     make(master, print, after='s0').run()
     named = [Introduction(*args[0]).after for method, args in master.calls
              if method == 'hello']
-    assert named == ['s0', 's0']
+    assert named == ['s0', 's0', None]
 
 
 # -- leaving --------------------------------------------------------------

@@ -124,6 +124,7 @@ def test_a_long_stop_explains_what_was_in_hand(story):
     assert reason(story, 5, (19, 1), (28, 2)) == 'stop'
     assert reason(story, 5, (28, 2), (31, 1)) == 'stop'     # it went on
     assert reason(story, 5, (28, 2), (40, 1)) == ''
+    story = Story(EXPIRY)
     story.stops[1] = [Stop(20 * SECOND, 22 * SECOND, 'stop')]
     assert reason(story, 5, (19, 1), (28, 2)) == ''         # too short
 
