@@ -343,10 +343,10 @@ def _main(parser: Callable[[], Parser],
     try:
         code = run(options)
     except TaskmasterError as error:
-        theirs = getattr(error, 'traceback', '')
-        if theirs:
-            _to_stderr(theirs.rstrip('\n'))
         if not error.said:
+            theirs = getattr(error, 'traceback', '')
+            if theirs:
+                _to_stderr(theirs.rstrip('\n'))
             _to_stderr(f'{parser().prog}: {error}')
         code = error.exit_code
     except KeyboardInterrupt:           # before the signals were ours

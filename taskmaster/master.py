@@ -165,6 +165,8 @@ class Master:
         if self._error is None:
             self._error = error
             error.said = True
+            if isinstance(error, OperatorError) and error.traceback:
+                log.info('%s', error.traceback.rstrip('\n'))
             log.error('%s', error)
             self.queue.drain('draining', give_back=True)
 

@@ -239,17 +239,17 @@ def handle_job(job):
 ''')
     run = launch(work, '''
 from taskmaster import master
-master.SAVE, master.PATIENCE = 0.1, 1.0
+master.SAVE, master.PATIENCE = 0.1, 0.3
 ''', 'run', 'migrate', '2')
     run.says('^warning: cannot save .*No space left')
     run.says('failed jobs cannot be recorded$', times=3)
-    _, second, third = map(int, re.findall(
+    _, before, after = map(int, re.findall(
         r'^Current Job: (\d+).*cannot be recorded$', run.err, re.M)[:3])
-    assert 50 < second == third         # nothing is leased any more
+    assert 50 < before == after         # nothing is leased any more
     assert work.state()['key'] == 49
     (work.path / 'migrate.failures').unlink()
     run.says('^saving works again')
-    more = third + 1000
+    more = after + 1000
     eventually(lambda: len(work.lines('done')) > more, 'more work')
     work.touch('enough')
     assert run.code() == 1

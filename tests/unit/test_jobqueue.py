@@ -18,6 +18,7 @@ from taskmaster.messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT,
                                  Introduction, Refusal, Report)
 
 SESSION = object()
+FOREVER = 1000.0    # only a wake-up ends such a wait in time
 
 
 def hello(queue, slave='s1', workers=1, session=SESSION):
@@ -130,7 +131,7 @@ def test_no_wake_up_is_lost():
         hello(queue, name)
         done = []
         while True:
-            reply = ask(queue, 1 + number, done, name, wait=LONG)
+            reply = ask(queue, 1 + number, done, name, wait=FOREVER)
             done = []
             assert reply[0] in (LEASE, OVER), reply
             if reply[0] == OVER:
@@ -157,7 +158,7 @@ def test_put_wakes_each_of_many_that_wait():
         name = f's{number}'
         hello(queue, name)
         waiting.append(Background(
-            lambda name=name: take(queue, slave=name, wait=LONG)))
+            lambda name=name: take(queue, slave=name, wait=FOREVER)))
     until(lambda: len(queue.waiters) == 5)
     for job in range(5):
         queue.put(job)
@@ -169,9 +170,9 @@ def test_who_only_reports_uses_up_no_wake_up():
     """And hears of the end."""
     queue = filled([])
     hello(queue, 's2')
-    reporting = Background(lambda: ask(queue, want=0, wait=LONG))
+    reporting = Background(lambda: ask(queue, want=0, wait=FOREVER))
     until(lambda: queue._others)
-    waiting = Background(lambda: ask(queue, slave='s2', wait=LONG))
+    waiting = Background(lambda: ask(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
     queue.put('job')
     assert waiting.result()[0] == LEASE
@@ -189,7 +190,8 @@ def test_a_job_that_comes_while_one_begins_to_wait():
 
     queue = filled([])
     queue.waiters = Racing()
-    assert take(queue, wait=LONG) == (1, ['job'])
+    taking = Background(lambda: take(queue, wait=FOREVER))
+    assert taking.result() == (1, ['job'])
 
 
 def test_room_in_hand_wakes_who_waits():
@@ -201,7 +203,7 @@ def test_room_in_hand_wakes_who_waits():
         assert queue.put(job)
         take(queue)
     assert queue.put('job')
-    waiting = Background(lambda: take(queue, slave='s2', wait=LONG))
+    waiting = Background(lambda: take(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
     ask(queue, want=0, done=[(1, 1)])
     assert waiting.result() == (IN_HAND + 1, ['job'])
@@ -310,7 +312,7 @@ def test_jobs_out_of_the_queue_are_bounded():
     feeder.start()
     leased = 0
     while leased < 2 * IN_HAND:
-        leased += len(take(queue, 100, wait=LONG)[1])
+        leased += len(take(queue, 100, wait=FOREVER)[1])
     assert ask(queue, 100)[0] == WAIT
     assert leased == 2 * IN_HAND
     queue.drain('draining')
@@ -334,7 +336,7 @@ def test_one_of_two_reasons_to_hold_is_enough():
 def test_a_hold_lets_wait_and_its_end_wakes():
     queue = filled([1])
     queue.hold('operator', 'paused')
-    waiting = Background(lambda: ask(queue, wait=LONG))
+    waiting = Background(lambda: ask(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     queue.hold('operator', '')
     assert waiting.result()[0] == LEASE
@@ -387,7 +389,7 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
     take(queue)
     clock.forward(EXPIRY)
     hello(queue, 's2')
-    waiting = Background(lambda: take(queue, slave='s2', wait=LONG))
+    waiting = Background(lambda: take(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
     queue.expire()
     assert waiting.result() == (1, ['job'])

@@ -588,15 +588,13 @@ def test_a_port_is_free_when_its_server_has_stopped(serve, queue):
 
 
 def test_a_stopped_server_ends_its_accepter(serve, queue):
-    def accepters():
-        return [thread for thread in threading.enumerate()
-                if thread.name == 'accepter']
-
-    before = len(accepters())
+    before = set(threading.enumerate())
     server = serve(queue)
-    assert len(accepters()) == before + 1
+    accepter, = [thread for thread in threading.enumerate()
+                 if thread.name == 'accepter' and thread not in before]
     server.stop()
-    until(lambda: len(accepters()) <= before)
+    accepter.join(LONG)
+    assert not accepter.is_alive()
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason='no IPv6 in this Python')
