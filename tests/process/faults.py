@@ -21,7 +21,7 @@ from taskmaster import ledger, master, messages, slave
 ledger.EXPIRY, ledger.GRACE = 1.2, 0.4
 messages.WAIT_SECONDS, slave.BEAT = 0.5, 1
 slave.BACKOFF = 0.01, 0.1
-master.SAVE, master.FAREWELL = 0.1, 0.5
+master.TICK, master.SAVE, master.FAREWELL = 0.05, 0.1, 0.5
 '''
 
 # The master dies at one step of what it writes: STEP is ('state' or

@@ -24,8 +24,7 @@ def handle_job(job):
 '''
 
 
-@pytest.mark.parametrize('command', ['run', 'slave'])
-def test_retries(work, command):
+def test_retries(work):
     """Further attempts on the same slave, and how many there were."""
     work.write('migrate.py', NUMBERS.replace('1000', '100') + '''
 tries = {}
@@ -41,13 +40,9 @@ def handle_job(job):
         raise SystemExit
     record(job)
 ''')
-    if command == 'run':
-        master = work.start('run', 'migrate', '1', '--retries=2')
-    else:
-        master = work.start('master', 'migrate')
-        work.start(command, 'migrate', master.host, '--retries=2')
-    assert master.code() == 1
-    assert work.programs[-1].code() == (1 if command == 'run' else 0)
+    master = work.start('master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host, '--retries=2')
+    assert (slave.code(), master.code()) == (0, 1)
     failure, = work.failures()
     assert (failure['key'], failure['attempts']) == ('30', 3)
     assert failure['error'] == 'ValueError: try 3'
@@ -81,9 +76,9 @@ def handle_job(job):
     assert failure['attempts'] == 4
 
 
-@pytest.mark.parametrize('most, code', [('5%', 65), ('15%', 1), ('50', 65)])
+@pytest.mark.parametrize('most, code', [('5%', 65), ('15%', 1)])
 def test_max_failures(work, most, code):
-    """A number, or a per cent after the first 100 jobs."""
+    """A per cent, after the first 100 jobs."""
     work.write('migrate.py', NUMBERS + '''
 def handle_job(job):
     assert job % 10
@@ -101,8 +96,7 @@ def handle_job(job):
         work.check(job for job in ALL if job % 10)
         return
     assert '--max-failures' in run.err
-    assert len(failed) >= (50 if most == '50' else 6)
-    assert state['count'] >= 50
+    assert len(failed) >= 6
     # It is counted anew at each start, and it goes on.
     again = work.finish('run', 'migrate', '2', '--max-failures=1000')
     assert again.code() == 1

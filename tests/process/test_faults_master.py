@@ -242,14 +242,14 @@ from taskmaster import master
 master.SAVE, master.PATIENCE = 0.1, 0.3
 ''', 'run', 'migrate', '2')
     run.says('^warning: cannot save .*No space left')
-    run.says('failed jobs cannot be recorded$', times=3)
-    _, before, after = map(int, re.findall(
-        r'^Current Job: (\d+).*cannot be recorded$', run.err, re.M)[:3])
-    assert 50 < before == after         # nothing is leased any more
+    # Nothing is leased any more: two lines with one number.
+    stays = run.says(r'^Current Job: (\d+) .*jobs cannot be recorded\n'
+                     r'Current Job: \1 .*jobs cannot be recorded$')
+    assert int(stays[1]) > 50
     assert work.state()['key'] == 49
     (work.path / 'migrate.failures').unlink()
     run.says('^saving works again')
-    more = after + 1000
+    more = int(stays[1]) + 1000
     eventually(lambda: len(work.lines('done')) > more, 'more work')
     work.touch('enough')
     assert run.code() == 1
@@ -401,7 +401,7 @@ def test_28_a_queue_of_large_jobs(work):
     """No more of them than the queue and the leases hold."""
     work.write('migrate.py', NUMBERS + '''
 def get_jobs():
-    for number in range(1, 301):
+    for number in range(1, 151):
         yield number, bytes(2 << 20)
 
 
@@ -410,35 +410,33 @@ def get_key(job):
 
 
 def handle_job(job):
-    if job[0] == 300:
+    if job[0] == 150:
         block('here')
     record(job[0])
 ''')
     master = work.start('master', 'migrate', '--size=10')
     slave = work.start('slave', 'migrate', master.host)
     eventually(lambda: work.has('here'))
-    assert peak(master.pid) < 150       # of 600 MB that went through it
+    assert peak(master.pid) < 150       # of 300 MB that went through it
     work.touch('go')
     assert (slave.code(), master.code()) == (0, 0)
-    work.check(range(1, 301))
+    work.check(range(1, 151))
 
 
-@pytest.mark.parametrize('stream', ['stdout', 'stderr'])
-def test_30_nobody_reads_what_is_said(work, stream):
-    """A pipe without a reader, as behind `| head -1`."""
+def test_30_nobody_reads_stderr(work):
+    """A pipe without a reader; the run goes on in silence."""
     work.write('migrate.py', NUMBERS + '''
 import sys
 
 
 def handle_job(job):
-    print(job, file=sys.stdout, flush=True)
     print(job, file=sys.stderr, flush=True)
     record(job)
     assert job != 300
 ''')
     mine, theirs = os.pipe()
     os.close(mine)
-    run = work.start('run', 'migrate', '2', **{stream: theirs})
+    run = work.start('run', 'migrate', '2', stderr=theirs)
     os.close(theirs)
     assert run.code() == 1
     work.check(ALL)

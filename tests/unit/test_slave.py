@@ -295,7 +295,7 @@ def test_a_new_run_gets_nothing_of_the_old_one():
     gate.wait()
     gate.release()
     gate.wait()
-    until(lambda: len(slave._hand.holds()) > 1)
+    until(lambda: slave._hand._leases)
     finished = new.finish()
     place[0] = new
     slave._link.cut()
@@ -498,7 +498,7 @@ def test_a_busy_slave_finishes_its_job_and_gives_back_the_others(when):
             dropped.append(method)
             return when
 
-    until(lambda: len(slave._hand.holds()) > 1)
+    until(lambda: slave._hand._leases)
     slave.leave()
     until(lambda: 'give_back' in methods(master))
     master._fault = fault
