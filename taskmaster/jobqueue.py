@@ -269,6 +269,8 @@ class JobQueue:
             waiting = self._ledger.waiting
             for name, jobs in self._ledger.expire(now):
                 log.warning('lost slave %s, %d jobs back', name, jobs)
+                for slave in self._sessions.keys() - self._ledger.slaves:
+                    del self._sessions[slave]
             if self._ledger.waiting != waiting:
                 self._wake_all()
                 self._changed()

@@ -394,6 +394,7 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
     queue.expire()
     assert waiting.result() == (1, ['job'])
     assert 'lost slave host:s1, 1 jobs back' in caplog.text
+    assert queue.counts().slaves == queue.sessions == 1
 
 
 def test_counts_are_of_one_moment():

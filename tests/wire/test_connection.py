@@ -169,13 +169,16 @@ def test_the_deadline_counts_in_the_middle_of_a_frame(pair, monkeypatch):
         receiving.result()
 
 
-def test_silence_within_a_frame_ends(pair, monkeypatch):
+@pytest.mark.parametrize('begun', [b'\0\0\0', struct.pack('!Q', 100),
+                                   struct.pack('!Q', 100) + b'x'])
+def test_silence_within_a_frame_ends(pair, monkeypatch, begun):
     monkeypatch.setattr(wire, 'STALL', 0.05)
     one, other = pair
     other.patience = None       # the frame itself may take its time to come
-    raw(one).sendall(struct.pack('!Q', 100) + b'x')
+    raw(one).sendall(begun)
+    receiving = Background(other.recv)
     with pytest.raises(OSError):
-        other.recv()
+        receiving.result()
 
 
 def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):

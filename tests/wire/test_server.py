@@ -322,6 +322,7 @@ def test_the_deadline_is_for_the_proof_alone(serve, queue, monkeypatch):
 
 def test_the_oldest_of_too_many_unproven_is_cut(serve, queue, monkeypatch):
     monkeypatch.setattr(wire, 'UNPROVEN', 5)
+    monkeypatch.setattr(wire, 'HANDSHAKE', 1000.0)
     server = serve(queue)
     with closing(wire.connect(server.address, KEY)) as link:
         greet(link)
