@@ -116,6 +116,7 @@ class Hand:
                 rest = Run(run.first + begun, run.jobs[begun:])
                 self._leases.extendleft(reversed(
                     [rest] if run.keep is None else _parts(rest, run.keep)))
+                self._work.notify_all()
 
     def fail(self, run: Run, error: BaseException, attempts: int = 1) -> None:
         """The job that this run has begun last has failed."""
