@@ -137,7 +137,7 @@ class JobQueue:
             now = self._clock()
             ledger = self._ledger
             if who.after:
-                self._say_lost(who.after, ledger)
+                self._say_lost(who.after)
             self._sessions[who.slave] = session
             holds = who.holds if who.run == self.run else []
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
@@ -309,10 +309,10 @@ class JobQueue:
             self._ledger.feed(jobs)
             del self.incoming[:len(jobs)]
 
-    def _say_lost(self, slave: str, ledger: Ledger) -> None:
-        lost = ledger.slaves.get(slave)
+    def _say_lost(self, slave: str) -> None:
+        lost = self._ledger.slaves.get(slave)
         if lost is not None:
-            jobs = ledger.lose(slave)
+            jobs = self._ledger.lose(slave)
             self._sessions.pop(slave, None)
             log.warning('lost slave %s, %d jobs back', lost.name, jobs)
 

@@ -17,7 +17,7 @@ of bounded size and is checked here, field by field, before it is believed.
 [first, last] job numbers, both included.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 PROTOCOL = 1                # raised by every change of what is said here
 PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
@@ -155,4 +155,3 @@ def introduction(value: Any) -> Introduction:
 
 
 Reply = List[Any]
-Welcome = Dict[str, Any]
