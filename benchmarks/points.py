@@ -175,7 +175,7 @@ def crowds(scale: float) -> Measured:
     measured = {}
     for slaves in 2, 1000:
         with Lab('connected 2') as lab:
-            count = int(2e7 * scale)
+            count = int(1e8 * scale)
             master, place = lab.master('numbers', f'count={count}')
             start = time.monotonic()
             halves = [lab.start(CROWD, place, str(slaves // 2))

@@ -7,7 +7,7 @@ stops the run, after what is queued has finished.
 
 import pickle
 import threading
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Callable, Iterable, Iterator, Optional
 
 from .errors import OperatorError
@@ -88,21 +88,20 @@ class Feeder(threading.Thread):
     def _feed(self, jobs: Iterator[Any]) -> None:
         """The hot path: once per job, without a lock."""
         queue = self._queue
-        append, waiters = queue.incoming.append, queue.waiters
+        waiters = queue.waiters
         previous = None
-        room = 0
-        for job in jobs:
-            if job is previous and isinstance(job, MUTABLE):
-                raise _same(job)
-            previous = job
-            if room <= 0:
-                room = queue.room()
-                if not room:
-                    return
-            append(job)
-            room -= 1
-            if waiters and not queue.waking:
-                queue.wake()
+        while True:
+            page, room = queue.page()
+            append = page.append
+            for job in islice(jobs, room):
+                if job is previous and isinstance(job, MUTABLE):
+                    raise _same(job)
+                previous = job
+                append(job)
+                if waiters and not queue.waking:
+                    queue.wake()
+            if len(page) < room or not room:
+                return
 
 
 def _same(job: Any) -> OperatorError:

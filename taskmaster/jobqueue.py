@@ -4,9 +4,10 @@ The feeder puts jobs in, slaves lease them through their sessions, the
 master asks for the watermark and for what is to be recorded.  Whatever is
 slow (pickling, files, the operator's code) happens outside the lock.
 
-The feeder does not take the lock for each job: it appends to `incoming`,
-a list that only it appends to and that is emptied under the lock.  Both are
-single operations of a list, so no job is seen twice or lost between them.
+The feeder does not take the lock for each job: it appends to a *page*, the
+newest list of the ready jobs, from which leases are sliced under the lock.
+Nor does it wait for the lock when a call waits for a job: whoever has the
+lock looks, after letting go of it, whether there is somebody to wake.
 """
 
 import logging
@@ -20,12 +21,13 @@ from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
 from . import sizing
 from .ledger import FailedJob, Lease, Ledger, Range
 from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
-                       Introduction, Reply, Report)
+                       Introduction, Payload, Reply, Report)
 from .texts import summary
 
 log = logging.getLogger(__name__)
 
 PICKLE = 5          # the protocol that every Python from 3.8 on reads
+PAGES = 4           # of which a queue consists when it is full
 
 
 class Oldest(NamedTuple):
@@ -64,15 +66,14 @@ class JobQueue:
         self.too_many = False       # failed jobs; all leases are called back
         self.run = run
         self.name = name
-        self.incoming: List[Any] = []
         self.waiters: Deque[threading.Condition] = deque()  # for a job
         self._ledger = Ledger(maxsize)
         self._clock = clock
         self._changed = changed
-        self._lock = threading.Lock()
+        self._lock = _Lock(self._see_to_waiters)
         self.waking = False         # one of them, which has not run yet
         self._others: Deque[threading.Condition] = deque()  # for the end
-        self._room = threading.Condition(self._lock)    # there is room
+        self._room = self._lock.condition()     # there is room
         self._weight = sizing.Weight()
         self._sessions: Dict[str, object] = {}      # the newest of a slave
         self._too_many = too_many
@@ -85,26 +86,34 @@ class JobQueue:
     # -- the feeder's side ------------------------------------------------
 
     def qsize(self) -> int:
-        return len(self.incoming) + len(self._ledger.ready)
+        return len(self._ledger.ready)
 
-    def room(self) -> int:
-        """Wait until there is room; give how many jobs, 0 when closed.
+    def page(self) -> Tuple[List[Any], int]:
+        """Wait for room; give a list, and how many jobs may go into it.
 
-        Once full, it waits until half the queue is taken, so that feeder
-        and slaves do not hand the processor to and fro for each job.
+        That is 0 when the queue is closed.  Once full, it waits until half
+        the queue is taken, so that feeder and slaves do not hand the
+        processor to and fro for each job.
         """
+        page: List[Any] = []
         with self._lock:
             if self.qsize() >= self.maxsize:
                 while (self.qsize() > self.maxsize // 2
                        and not self._closed):
                     self._room.wait()
-            return 0 if self._closed else self.maxsize - self.qsize()
+            if self._closed:
+                return page, 0
+            self._ledger.feed(page)
+            # A page lives as long as the last job of it, so not too many.
+            return page, min(self.maxsize - self.qsize(),
+                             -(-self.maxsize // PAGES))
 
     def put(self, job: Any) -> bool:
         """Wait for room and add a job; False when the queue is closed."""
-        if not self.room():
+        page, room = self.page()
+        if not room:
             return False
-        self.incoming.append(job)
+        page.append(job)
         if self.waiters and not self.waking:
             self.wake()
         return True
@@ -112,19 +121,17 @@ class JobQueue:
     def wake(self) -> None:
         """There is a job for one of the calls that wait.
 
-        Only one is woken at a time; when it has taken its lease it wakes
-        the next, if there is something left.  A thousand that wait would
+        Only one is woken at a time; when it has taken its lease the next
+        is, if there is something left.  A thousand that wait would
         otherwise get one job each, from a feeder that does nothing else.
         """
-        with self._lock:
-            self._wake_one()
+        self._lock.unless_taken(self._wake_one)
 
     def end(self) -> None:
         """The source has no more jobs, unless it was us who stopped it."""
         with self._lock:
             if self._closed:
                 return
-            self._take_in()
             self._ledger.ended = True
             self._wake_all()
             self._changed()
@@ -136,12 +143,16 @@ class JobQueue:
         with self._lock:
             now = self._clock()
             ledger = self._ledger
+            waiting = ledger.waiting
             if who.after:
                 self._say_lost(who.after)
+            if who.slave in self._sessions:
+                self._wake_all()        # its older session, if that waits
             self._sessions[who.slave] = session
             holds = who.holds if who.run == self.run else []
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
-            self._wake_all()
+            if ledger.waiting > waiting:
+                self._wake_all()
             return [WELCOME, {'run': self.run, 'name': self.name,
                               'span': self._span(), 'holds': kept}]
 
@@ -303,12 +314,6 @@ class JobQueue:
     def _span(self) -> float:
         return sizing.span(len(self._sessions))
 
-    def _take_in(self) -> None:
-        if self.incoming:
-            jobs = self.incoming[:]
-            self._ledger.feed(jobs)
-            del self.incoming[:len(jobs)]
-
     def _say_lost(self, slave: str) -> None:
         lost = self._ledger.slaves.get(slave)
         if lost is not None:
@@ -336,51 +341,57 @@ class JobQueue:
         """A lease; or, after the deadline, what to reply instead."""
         want = min(want, self._weight.most())
         ledger = self._ledger
-        try:
-            while True:
-                now = self._clock()
-                if (self._sessions.get(slave) is not session
-                        or ledger.heard(slave, now) is None):
-                    return [STRANGER]
-                if self._over is not None:
-                    return [OVER, self._over]
-                if self.too_many or self._give_back:
-                    if ledger.slaves[slave].pieces:
-                        return [GIVE_BACK, self._span(), self.held]
-                    want = 0
-                self._take_in()
-                if self._draining or not self.held:
-                    lease = ledger.lease(slave, want, now, prefetch,
-                                         self._draining)
-                    if lease is not None:
-                        if self.qsize() <= self.maxsize // 2:
-                            self._room.notify()
-                        return lease
-                if (prefetch and self.waiters and self.exhausted
-                        and ledger.late(ledger.slaves[slave], now,
-                                        self._span())):
-                    return [GIVE_BACK, self._span(), 'others have no jobs']
-                if now >= deadline or ledger.barred(ledger.slaves[slave]):
-                    return [WAIT, self._span(), self.held]
-                self._wait(deadline - now, want > 0)
-        finally:
-            if self.qsize():
-                self._wake_one()        # what is left is for another
+        # Those that wait come first, or in a crowd some would wait for ever.
+        overtaking = bool(self.waiters and self.qsize() and not ledger.waiting)
+        while True:
+            now = self._clock()
+            if (self._sessions.get(slave) is not session
+                    or ledger.heard(slave, now) is None):
+                return [STRANGER]
+            if self._over is not None:
+                return [OVER, self._over]
+            if self.too_many or self._give_back:
+                if ledger.slaves[slave].pieces:
+                    return [GIVE_BACK, self._span(), self.held]
+                want = 0
+            ready = self.qsize()
+            if self._draining or not (self.held or overtaking):
+                lease = ledger.lease(slave, want, now, prefetch,
+                                     self._draining)
+                if lease is not None:
+                    if self.qsize() <= self.maxsize // 2:
+                        self._room.notify()
+                    return lease
+            if (prefetch and self.waiters and self.exhausted
+                    and ledger.late(ledger.slaves[slave], now,
+                                    self._span())):
+                return [GIVE_BACK, self._span(), 'others have no jobs']
+            if now >= deadline or ledger.barred(ledger.slaves[slave]):
+                return [WAIT, self._span(), self.held]
+            self._wait(deadline - now, want > 0, ready)
+            overtaking = False
 
-    def _wait(self, seconds: float, hungry: bool) -> None:
-        turn = threading.Condition(self._lock)
+    def _wait(self, seconds: float, hungry: bool, ready: int) -> None:
+        """Until woken; ``ready`` is how many jobs there were, in vain."""
+        turn = self._lock.condition()
         queue = self.waiters if hungry else self._others
         queue.append(turn)
         # Only now: the feeder adds a job first, then looks for waiters.
-        if not (hungry and self.incoming):
+        if not hungry or self.qsize() == ready:
             turn.wait(seconds)
         if turn in queue:
             queue.remove(turn)
         else:
             self.waking = False
 
+    def _see_to_waiters(self) -> None:
+        if self.waiters and not self.waking and self.qsize():
+            self.wake()
+
     def _wake_one(self) -> None:
-        if self.waiters and not self.waking:
+        # In vain it would wake the next one in vain, and so on for ever.
+        if (self.waiters and not self.waking
+                and not (self.held or self._ledger.full)):
             self.waking = True
             self.waiters.popleft().notify()
 
@@ -392,16 +403,18 @@ class JobQueue:
     # -- outside the lock -------------------------------------------------
 
     def _pickle(self, slave: str, first: int,
-                jobs: Sequence[Any]) -> Tuple[int, bytes]:
+                jobs: Sequence[Any]) -> Tuple[int, Payload]:
         """Pickle as many of the jobs as go together; return the others.
 
         Gives how many go, maybe none, and the bytes.  A job that cannot be
         pickled has failed, alone.
         """
-        count, payload = len(jobs), b''
+        count, payload = len(jobs), Payload()
         while count:
+            payload = Payload()
             try:
-                payload = pickle.dumps(jobs[:count], PICKLE)
+                pickle.Pickler(payload, PICKLE).dump(
+                    jobs if count == len(jobs) else jobs[:count])
             except BaseException as error:      # the operator's own code
                 good = _picklable(jobs[:count])
                 if good < count or count == 1:
@@ -410,8 +423,9 @@ class JobQueue:
                 else:
                     count //= 2
                 continue
-            self._weight.observe(count, len(payload))
-            fits = self._weight.cut(count, len(payload))
+            size = payload.size
+            self._weight.observe(count, size)
+            fits = self._weight.cut(count, size)
             if fits == count:
                 break
             count = fits
@@ -438,3 +452,33 @@ def _picklable(jobs: Sequence[Any]) -> int:
         except BaseException:
             return count
     return len(jobs)
+
+
+class _Lock:
+    """A lock; ``after`` is called whenever it has been let go of."""
+
+    def __init__(self, after: Callable[[], None]):
+        self._lock = threading.Lock()
+        self._after = after
+        self.acquire = self._lock.acquire
+
+    def release(self) -> None:
+        self._lock.release()
+        self._after()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def condition(self) -> threading.Condition:
+        return threading.Condition(self)        # type: ignore[arg-type]
+
+    def unless_taken(self, act: Callable[[], None]) -> None:
+        """Do it with the lock, or not at all if another thread has it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                act()
+            finally:
+                self._lock.release()

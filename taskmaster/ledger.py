@@ -128,37 +128,43 @@ class Piece:
 class Ready:
     """The jobs that nobody has had yet, in order.
 
-    Many are taken at a time, so they are kept in the lists they came in:
-    popping them one by one takes longer than all else about a lease.
+    They are kept in the lists that they came in, as popping them one by
+    one takes longer than all else about a lease.  The newest list may grow
+    while it is here: whoever fills it need not ask.
     """
 
     def __init__(self) -> None:
         self._lists: Deque[List[Any]] = deque()
-        self._taken = 0                 # of the first list
-        self._count = 0
+        self._newest: List[Any] = []    # the last of them
+        self._older = 0                 # jobs of the others
+        self._taken = 0                 # jobs of the first
 
     def __len__(self) -> int:
-        return self._count
+        return self._older + len(self._newest) - self._taken
 
     def extend(self, jobs: List[Any]) -> None:
-        """Add a list, which is ours from now on."""
-        if jobs:
-            self._lists.append(jobs)
-            self._count += len(jobs)
+        """Add a list, which may grow until the next one is added."""
+        if self._lists:
+            self._older += len(self._newest)
+        self._lists.append(jobs)
+        self._newest = jobs
 
     def take(self, count: int) -> List[Any]:
         """The first ``count`` of the jobs, of which there are as many."""
-        jobs: List[Any] = []
-        self._count -= count
-        while count:
-            first = self._lists[0]
-            part = first[self._taken:self._taken + count]
-            self._taken += len(part)
-            count -= len(part)
-            if self._taken == len(first):
-                self._lists.popleft()
-                self._taken = 0
-            jobs += part
+        jobs = self._slice(count)
+        while len(jobs) < count:
+            jobs += self._slice(count - len(jobs))
+        return jobs
+
+    def _slice(self, count: int) -> List[Any]:
+        """As many, or what is left of the first list, which then goes."""
+        first, start = self._lists[0], self._taken
+        jobs = first[start:start + count]
+        self._taken += len(jobs)
+        if first is not self._newest and self._taken == len(first):
+            self._lists.popleft()
+            self._older -= self._taken
+            self._taken = 0
         return jobs
 
 
@@ -218,6 +224,11 @@ class Ledger:
     def waiting(self) -> int:
         """Pieces that wait to be leased again."""
         return len(self._returned) + len(self._lone)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more jobs may be out of the queue."""
+        return self.unfinished >= IN_HAND * self.size
 
     def unrecorded(self) -> List[FailedJob]:
         """The failed jobs that wait to be recorded, in order."""
@@ -323,7 +334,7 @@ class Ledger:
     # -- jobs -------------------------------------------------------------
 
     def feed(self, jobs: List[Any]) -> None:
-        """New jobs of the source, in its order."""
+        """New jobs of the source, in its order; see `Ready.extend`."""
         self.ready.extend(jobs)
 
     def lease(self, id: str, want: int, now: float,
@@ -341,7 +352,7 @@ class Ledger:
         piece = None if draining else self._lone_piece(slave, now)
         if piece is None and not self.barred(slave):
             if self.ended and not draining:
-                want = min(want, self._share(prefetch))
+                want = self._share(want, prefetch)
             piece = self._returned_piece(slave, want, draining)
             if piece is None and not draining:
                 piece = self._new_piece(want)
@@ -533,11 +544,11 @@ class Ledger:
             break
         return None
 
-    def _share(self, prefetch: bool) -> int:
-        """How many of the last jobs one slave may have at once."""
+    def _share(self, want: int, prefetch: bool) -> int:
+        """How many of the last jobs a slave may have at once."""
         waiting = sum(len(self._pieces[first].jobs)
                       for first in self._returned)
-        return sizing.share(len(self.ready) + waiting, self.workers,
+        return sizing.share(len(self.ready) + waiting, want, self.workers,
                             prefetch)
 
     def _returned_piece(self, slave: Slave, want: int,

@@ -10,6 +10,7 @@ CALLS = 2000                # a second, that a master should have to answer
 GROWTH = 8                  # how much faster a slave may be than last known
 MEMORY = 3                  # spans that a slave looks back
 LATE = 4                    # spans, after which a lease is behind its time
+CRUMBS = 20                 # of a lease: smaller shares are not worth a trip
 LEASE_BYTES = 1 << 20       # pickled; a larger job travels alone
 
 
@@ -18,15 +19,16 @@ def span(slaves: int) -> float:
     return max(SPAN, slaves / CALLS)
 
 
-def share(ready: int, workers: int, prefetch: bool) -> int:
-    """How many of the last ``ready`` jobs a slave may lease at once.
+def share(ready: int, want: int, workers: int, prefetch: bool) -> int:
+    """How many of the last ``ready`` jobs a slave that wants so many gets.
 
-    Half of an equal share, so that the slaves end together; and none in
-    advance once there are fewer than workers to do them.
+    Half of an equal share, so that the slaves end together, but what takes
+    it a part of a span at least; and none in advance once there are fewer
+    jobs than workers to do them.
     """
     if prefetch and ready < workers:
         return 0
-    return -(-ready // (2 * max(workers, 1)))
+    return min(want, max(-(-ready // (2 * max(workers, 1))), want // CRUMBS))
 
 
 class Pace:

@@ -17,6 +17,7 @@ go with it, a newline and the bytes.
 
 import hashlib
 import hmac
+import io
 import json
 import logging
 import multiprocessing.connection
@@ -26,11 +27,13 @@ import struct
 import threading
 import time
 from collections import deque
+from itertools import islice
 from multiprocessing import AuthenticationError
-from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import (Any, Callable, Deque, Dict, Optional, Sequence, Tuple,
+                    Union)
 
 from .errors import KeyRefused, Unreachable
-from .messages import PREAMBLE, REQUEST_BYTES, BadMessage
+from .messages import PREAMBLE, REQUEST_BYTES, BadMessage, Payload
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +45,15 @@ HANDSHAKE = 5.0         # seconds in all to prove it
 CONNECT = 10.0          # seconds to connect
 STALL = 60.0            # seconds that a frame may stand still
 CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
-SMALL = 1 << 16         # bytes; smaller frames are sent in one piece
+PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 KEEPALIVE = (20, 5, 4)  # seconds idle, seconds between probes, probes
 USER_TIMEOUT = 45_000   # milliseconds that sent bytes may go unacknowledged
 
 QUEUE = 'queue'         # the name of the one object that is served
 
 managers: Any = multiprocessing.managers    # what we use has no types
+
+_json = json.JSONEncoder(separators=(',', ':')).encode
 
 
 # -- the connection -------------------------------------------------------
@@ -66,39 +71,38 @@ class Connection:
         self.patience: Optional[float] = STALL  # until a frame begins
         self.limit = 0              # bytes of a frame, or 0: no limit
         self._sock = sock
+        self._timeout: Optional[float] = -1.0       # the socket's, if known
+        self._begun = False         # a frame is under way
+        self._reader = io.BufferedReader(_Incoming(self._recv_into))
         _tune(sock)
 
-    def send_bytes(self, body: bytes, tail: Any = b'') -> None:
-        head = struct.pack('!Q', len(body) + len(tail))
-        if len(tail) < SMALL:
-            self._write(b''.join((head, body, tail)))
-        else:
-            self._write(head + body)
-            self._write(tail)
+    def send_bytes(self, body: bytes, tail: Payload = Payload()) -> None:
+        head = struct.pack('!Q', len(body) + tail.size)
+        self._write([head + body, *tail])
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
         return bytes(self._frame(maxlength or self.limit))
 
     def send(self, message: Any) -> None:
-        """Send JSON; bytes may be the last item of the second field."""
+        """Send JSON; a payload may be the last item of the second field."""
         kind, *rest = message
-        tail = b''
+        tail = Payload()
         if len(rest) == 1 and rest[0] and type(rest[0]) is list:
             result = rest[0]
-            if type(result[-1]) is bytes:
+            if type(result[-1]) is Payload:
                 tail = result[-1]
                 rest = [result[:-1]]
-        body = json.dumps([kind, *rest], separators=(',', ':')).encode()
+        body = _json([kind, *rest]).encode()
         if tail:
-            self.send_bytes(body + b'\n', tail)
-        else:
-            self.send_bytes(body)
+            body += b'\n'
+        self.send_bytes(body, tail)
 
     def recv(self) -> Any:
         frame = self._frame(self.limit)
         end = frame.find(b'\n')
         try:
-            message = json.loads(frame if end < 0 else frame[:end])
+            message = json.loads(
+                str(frame if end < 0 else frame[:end], 'utf-8'))
         except (ValueError, RecursionError) as error:
             raise BadMessage('not JSON') from error
         if end >= 0:
@@ -117,42 +121,69 @@ class Connection:
     def close(self) -> None:
         self._sock.close()
 
-    def _frame(self, limit: int) -> bytearray:
-        size, = struct.unpack('!Q', self._read(8, self.patience))
+    def _frame(self, limit: int) -> Union[bytes, bytearray]:
+        self._begun = False
+        size, = struct.unpack('!Q', self._read(8))
         if limit and size > limit:
             raise BadMessage(f'a frame of {size} bytes')
-        return self._read(size, STALL)
+        return self._read(size)
 
-    def _left(self, most: Optional[float]) -> Optional[float]:
-        if self.deadline is None:
-            return most
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError('too slow')
-        return left if most is None else min(left, most)
+    def _read(self, size: int) -> Union[bytes, bytearray]:
+        """Exactly so many bytes, however many they are said to be."""
+        data = self._reader.read(min(size, CHUNK))
+        if len(data) < min(size, CHUNK):
+            raise EOFError('the peer has gone')
+        if size <= CHUNK:
+            return data
+        whole = bytearray(data)
+        while len(whole) < size:
+            have = len(whole)
+            whole += bytes(min(size - have, have))
+            with memoryview(whole) as view:
+                if self._reader.readinto(view[have:]) < len(whole) - have:
+                    raise EOFError('the peer has gone')
+        return whole
 
-    def _write(self, data: Any) -> None:
+    def _recv_into(self, buffer: Any) -> int:
+        self._wait_at_most(STALL if self._begun else self.patience)
+        count = self._sock.recv_into(buffer)
+        self._begun = True
+        return count
+
+    def _write(self, parts: Sequence[Any]) -> None:
         """All of it: `sendall` would have STALL seconds for the whole."""
-        rest = memoryview(data)
-        while rest:
-            self._sock.settimeout(self._left(STALL))
-            rest = rest[self._sock.send(rest):]
+        views = deque(memoryview(part).cast('B') for part in parts)
+        while views:
+            self._wait_at_most(STALL)
+            sent = self._sock.sendmsg(islice(views, PARTS))
+            while views and sent >= len(views[0]):
+                sent -= len(views.popleft())
+            if sent:
+                views[0] = views[0][sent:]
 
-    def _read(self, size: int, patience: Optional[float]) -> bytearray:
-        """Exactly ``size`` bytes; ``patience`` is for the first of them."""
-        data = bytearray(min(size, CHUNK))
-        have = 0
-        while have < size:
-            if have == len(data):
-                data += bytes(min(size - have, max(have, CHUNK)))
-            self._sock.settimeout(self._left(patience))
-            with memoryview(data) as view:
-                count = self._sock.recv_into(view[have:])
-            if not count:
-                raise EOFError('the peer has gone')
-            have += count
-            patience = STALL
-        return data
+    def _wait_at_most(self, seconds: Optional[float]) -> None:
+        """Set how long the next call may take."""
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError('too slow')
+            seconds = left if seconds is None else min(left, seconds)
+        if seconds != self._timeout:    # it costs a call of the kernel
+            self._sock.settimeout(seconds)
+            self._timeout = seconds
+
+
+class _Incoming(io.RawIOBase):
+    """What a socket receives, as the library's buffers want to have it."""
+
+    def __init__(self, recv_into: Callable[[Any], int]):
+        self._recv_into = recv_into
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._recv_into(buffer)
 
 
 def _tune(sock: socket.socket) -> None:

@@ -10,7 +10,7 @@ import time
 from queue import SimpleQueue
 
 from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import LEASE, PROTOCOL, WELCOME, BadMessage
+from taskmaster.messages import LEASE, PROTOCOL, WELCOME, BadMessage, Payload
 from taskmaster.session import Session
 
 LONG = 30.0         # seconds in which anything must have happened
@@ -89,7 +89,7 @@ def take(door, want=1, wait=0.0, prefetch=False, **finished):
     if reply[0] != LEASE:
         return list(reply)
     _, span, first, count, payload = reply
-    jobs = pickle.loads(payload)
+    jobs = pickle.loads(bytes(payload))
     assert span > 0 and len(jobs) == count
     return first, jobs
 
@@ -148,7 +148,9 @@ class MemoryLink:
                 reply = getattr(session, method)(*args)
                 if fault == AFTER:
                     break
-                self._replies.put(reply)
+                self._replies.put(
+                    [bytes(field) if type(field) is Payload else field
+                     for field in reply])
         except BadMessage:
             pass                        # ends a connection, as on the wire
         finally:

@@ -36,7 +36,7 @@ def take(queue, want=1, **options):
     """A lease that there must be: its first number and its jobs."""
     reply = ask(queue, want, **options)
     assert reply[0] == LEASE, reply
-    return reply[2], pickle.loads(reply[4])
+    return reply[2], pickle.loads(bytes(reply[4]))
 
 
 def filled(jobs, size=10_000, **options):
@@ -83,9 +83,25 @@ def test_a_queue_of_one_works():
     assert take(queue) == (2, [2])
 
 
-def test_room_is_what_is_left():
-    queue = filled(range(3), size=10)
-    assert queue.room() == 7
+def test_a_page_is_a_part_of_the_room_that_is_left():
+    queue = filled(range(3), size=20)
+    page, room = queue.page()
+    assert (page, room) == ([], 5)
+    page.extend('abcde')
+    assert queue.qsize() == 8
+    for size in 5, 5, 2:
+        page, room = queue.page()
+        assert room == size
+        page.extend(range(room))
+    assert queue.qsize() == 20
+
+
+def test_jobs_on_a_page_are_leased_while_it_is_filled():
+    queue = filled([])
+    page, _ = queue.page()
+    for n in range(1, 4):
+        page.append(f'job {n}')
+        assert take(queue, 9) == (n, [f'job {n}'])
 
 
 @pytest.mark.parametrize('end', [
@@ -136,7 +152,7 @@ def test_no_wake_up_is_lost():
             assert reply[0] in (LEASE, OVER), reply
             if reply[0] == OVER:
                 return
-            first, got = reply[2], pickle.loads(reply[4])
+            first, got = reply[2], pickle.loads(bytes(reply[4]))
             seen[number].update(got)
             done = [(first, first + len(got) - 1)]
 
@@ -185,13 +201,74 @@ def test_a_job_that_comes_while_one_begins_to_wait():
     class Racing(deque):
         def append(self, turn):
             if not queue.fed:
-                queue.incoming.append('job')
+                page.append('job')
             super().append(turn)
 
     queue = filled([])
+    page, _ = queue.page()
     queue.waiters = Racing()
     taking = Background(lambda: take(queue, wait=FOREVER))
     assert taking.result() == (1, ['job'])
+
+
+def test_the_feeder_does_not_wait_for_the_lock_to_wake_somebody():
+    """It would put one job into a busy queue each time it gets it."""
+    queue = filled([])
+    page, _ = queue.page()
+    taking = Background(lambda: take(queue, 5, wait=FOREVER))
+    until(lambda: queue.waiters)
+    with queue._lock:
+        feeder = Background(lambda: (page.append('job'), queue.wake()))
+        feeder.result()
+        assert taking.is_alive()
+    assert taking.result() == (1, ['job'])      # who had the lock saw to it
+
+
+def attempts(queue):
+    """Counts, from now on, who looks for a job."""
+    tried = []
+    lease = queue._ledger.lease
+    queue._ledger.lease = lambda *args: tried.append(args) or lease(*args)
+    return tried
+
+
+def test_those_who_wait_come_before_those_who_ask():
+    queue = filled([])
+    hello(queue, 's2')
+    hello(queue, 's3')
+    page, _ = queue.page()
+    first = Background(lambda: take(queue, wait=FOREVER))
+    until(lambda: queue.waiters)
+    page += ['a', 'b']                  # of which nobody has heard so far
+    assert ask(queue, slave='s2', prefetch=True) == [WAIT, sizing.SPAN, '']
+    assert first.result() == (1, ['a'])
+    assert take(queue, slave='s3', wait=FOREVER) == (2, ['b'])
+
+
+def test_nobody_is_woken_in_vain():
+    queue = filled([])
+    queue.maxsize = queue._ledger.size = 1
+    for job in range(IN_HAND):
+        assert queue.put(job)
+        take(queue)
+    assert queue.put('job')
+    tried = attempts(queue)
+    waiting = []
+    for number in range(3):
+        hello(queue, f'w{number}')
+        waiting.append(Background(
+            lambda name=f'w{number}': ask(queue, slave=name, wait=FOREVER)))
+    until(lambda: len(queue.waiters) == 3)
+    tried.clear()
+    hello(queue, 'new')                 # all these let go of the lock
+    for _ in range(10):
+        queue.counts()
+        queue.wake()
+    assert not tried and len(queue.waiters) == 3
+    ask(queue, want=0, done=[(1, 1)])
+    until(lambda: not queue.qsize())
+    queue.finish('complete')
+    assert sorted(one.result()[0] for one in waiting) == [LEASE, OVER, OVER]
 
 
 def test_room_in_hand_wakes_who_waits():
@@ -252,15 +329,19 @@ def test_jobs_that_pickle_only_alone_go_in_smaller_batches():
                 raise TypeError('too many of us')
             return int, ()
 
-    dumps = jobqueue.pickle.dumps
+    class Counting(pickle.Pickler):
+        def dump(self, jobs):
+            Shy.company = 0
+            super().dump(jobs)
 
-    def counting(jobs, protocol):
+    def dumps(job, protocol, original=pickle.dumps):
         Shy.company = 0
-        return dumps(jobs, protocol)
+        return original(job, protocol)
 
     queue = filled([Shy() for _ in range(16)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobqueue.pickle, 'dumps', counting)
+        patch.setattr(jobqueue.pickle, 'Pickler', Counting)
+        patch.setattr(jobqueue.pickle, 'dumps', dumps)
         first, jobs = take(queue, 16)
     assert (first, jobs) == (1, [0, 0, 0, 0])
     assert queue.unrecorded() == []
@@ -270,9 +351,9 @@ def test_a_lease_is_cut_to_its_size_and_the_tail_given_back():
     queue = filled([bytes([n]) * 100_000 for n in range(100)])
     reply = ask(queue, 100)
     first, count, payload = reply[2:]
-    assert (first, pickle.loads(payload)) == (
+    assert (first, pickle.loads(bytes(payload))) == (
         1, [bytes([n]) * 100_000 for n in range(count)])
-    assert len(payload) <= 2 * sizing.LEASE_BYTES
+    assert payload.size <= 2 * sizing.LEASE_BYTES
     assert count >= 8
     second, jobs = take(queue, 100)
     assert second == count + 1          # the tail, before any new job

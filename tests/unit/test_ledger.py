@@ -69,6 +69,19 @@ def test_ready_jobs_are_taken_in_order_across_the_lists_they_came_in():
     assert [ready.take(3), ready.take(0), len(ready)] == [[7, 8, 9], [], 0]
 
 
+def test_the_newest_list_of_ready_jobs_may_grow():
+    ready, jobs = Ready(), []
+    ready.extend(jobs)
+    assert len(ready) == 0
+    jobs += [1, 2, 3]
+    assert [ready.take(2), len(ready)] == [[1, 2], 1]
+    jobs += [4]
+    assert [ready.take(2), len(ready)] == [[3, 4], 0]
+    jobs += [5]
+    ready.extend([6])
+    assert [ready.take(2), len(ready)] == [[5, 6], 0]
+
+
 # -- leases, and what is done ---------------------------------------------
 
 def test_jobs_are_numbered_as_they_are_leased(ledger):
@@ -549,7 +562,7 @@ def test_at_the_end_what_is_left_is_shared(ledger):
     ledger.ended = True
     sizes = []
     while ledger.ready:
-        sizes.append(len(lease(ledger, 'ab'[len(sizes) % 2], 1000)))
+        sizes.append(len(lease(ledger, 'ab'[len(sizes) % 2], 30)))
     assert sizes[:4] == [25, 19, 14, 11] and sizes[-1] == 1
 
 

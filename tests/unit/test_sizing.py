@@ -15,17 +15,24 @@ def test_a_span_is_100_ms_until_slaves_are_very_many():
     (100, 1, 50), (100, 2, 25), (101, 2, 26), (3, 2, 1), (1, 50, 1),
     (0, 2, 0), (10, 0, 5)])
 def test_a_share_is_half_of_an_equal_one(ready, workers, share_):
-    assert share(ready, workers, prefetch=False) == share_
+    assert share(ready, share_ + 1, workers, prefetch=False) == share_
 
 
 def test_whoever_is_hungry_always_gets_a_job():
-    assert all(share(ready, workers, prefetch=False) >= 1
-               for ready in range(1, 50) for workers in range(50))
+    assert all(1 <= share(ready, want, workers, prefetch=False) <= want
+               for ready in range(1, 50) for workers in range(50)
+               for want in (1, 30, 10_000))
+
+
+def test_shares_are_never_crumbs():
+    """A thousand slaves would ask for five jobs each, of 1 us each."""
+    assert share(10_000, 500_000, 1000, prefetch=False) == 25_000
+    assert share(100, 60, 1000, prefetch=False) == 3
 
 
 def test_no_prefetch_once_there_are_fewer_jobs_than_workers():
-    assert share(4, 4, prefetch=True) == 1
-    assert share(3, 4, prefetch=True) == 0
+    assert share(4, 9, 4, prefetch=True) == 1
+    assert share(3, 9, 4, prefetch=True) == 0
 
 
 def test_a_slave_starts_with_one_job_for_each_worker():

@@ -11,8 +11,8 @@ import pytest
 from fakes import LONG, Background, Clock
 
 from taskmaster import wire
-from taskmaster.messages import BadMessage
-from taskmaster.wire import CHUNK, SMALL, Connection
+from taskmaster.messages import BadMessage, Payload
+from taskmaster.wire import CHUNK, PARTS, Connection
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def pattern(size):
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
-@pytest.mark.parametrize('border', [0, SMALL, CHUNK])
+@pytest.mark.parametrize('border', [0, CHUNK])
 def test_bytes_of_every_size_near_a_border(pair, border):
     one, other = pair
     sizes = [*range(max(border - 40, 0), border + 40)]
 
     def send():
         for size in sizes:
-            one.send(('#RETURN', [size, pattern(size)]))
+            one.send(('#RETURN', [size, Payload([pattern(size)][:size])]))
 
     sending = Background(send)
     for size in sizes:
@@ -68,14 +68,30 @@ def test_bytes_are_not_what_json_might_be_taken_for(pair):
     """A newline in the bytes, or bytes that look like a frame."""
     one, other = pair
     for tail in b'\n', b'\n\n["a"]\n', struct.pack('!Q', 3) + b'abc':
-        one.send(('#RETURN', ['lease', tail]))
+        one.send(('#RETURN', ['lease', Payload([tail])]))
         assert other.recv() == ['#RETURN', ['lease', tail]]
+
+
+def test_bytes_in_parts_are_one(pair):
+    """More parts than go in one call, some of them empty, some views."""
+    one, other = pair
+    whole = pattern(5_000_000)
+    cuts = sorted({0, 0, 1, *range(1000, 3_000_000, 1000), 3_000_000})
+    parts = [whole[a:b] for a, b in zip(cuts, cuts[1:])]
+    parts[7:7] = [b'', bytearray(), memoryview(b'')]
+    parts.append(memoryview(whole)[3_000_000:])
+    payload = Payload(parts)
+    assert payload.size == len(whole) and bytes(payload) == whole
+    assert len(parts) > 2 * PARTS
+    sending = Background(one.send, ('#RETURN', ['lease', payload]))
+    assert other.recv()[1][1] == whole
+    sending.result()
 
 
 def test_ten_megabytes_both_ways(pair):
     one, other = pair
     large = pattern(10_000_000)
-    sending = Background(one.send, ('#RETURN', ['lease', large]))
+    sending = Background(one.send, ('#RETURN', ['lease', Payload([large])]))
     assert other.recv()[1][1] == large
     sending.result()
     sending = Background(other.send_bytes, large)
@@ -131,16 +147,15 @@ def test_what_is_not_json_is_out_of_form(pair, frame):
         other.recv()
 
 
-def test_every_cut_of_a_frame_is_an_end(pair):
+def test_every_cut_of_a_frame_is_an_end(monkeypatch):
+    monkeypatch.setattr(wire, '_tune', lambda sock: None)   # it is of TCP
     frame = struct.pack('!Q', 9) + b'["a",123]'
     for size in range(len(frame)):
         near, far = socket.socketpair(socket.AF_UNIX)
         with near, far:
             near.sendall(frame[:size])
             near.shutdown(socket.SHUT_WR)
-            conn = Connection.__new__(Connection)
-            conn.peer, conn.deadline, conn.patience = '', None, LONG
-            conn.limit, conn._sock = 0, far
+            conn = Connection(far)
             with pytest.raises(EOFError):
                 conn.recv()
 
@@ -197,7 +212,7 @@ def test_a_peer_that_reads_nothing_ends_a_send(pair, monkeypatch):
     monkeypatch.setattr(wire, 'STALL', 0.05)
     one, other = pair
     with pytest.raises(OSError):
-        one.send_bytes(b'', pattern(50_000_000))
+        one.send_bytes(b'', Payload([pattern(50_000_000)]))
 
 
 def test_a_slow_peer_may_take_longer_than_a_stall(pair, monkeypatch):
@@ -205,7 +220,7 @@ def test_a_slow_peer_may_take_longer_than_a_stall(pair, monkeypatch):
     monkeypatch.setattr(wire, 'STALL', 0.3)
     one, other = pair
     size = 30_000_000
-    sending = Background(one.send_bytes, b'', pattern(size))
+    sending = Background(one.send_bytes, b'', Payload([pattern(size)]))
     pause, have = threading.Event(), 0
     raw(other).settimeout(LONG / 3)
     while have < size + 8:
@@ -252,6 +267,6 @@ def test_small_messages_are_not_held_back(pair):
 
 def test_a_message_of_no_bytes_is_plain_json(pair):
     one, other = pair
-    one.send(('#RETURN', ['x', b'']))
+    one.send(('#RETURN', ['x', Payload()]))
     size, = struct.unpack('!Q', raw(other).recv(8))
     assert json.loads(raw(other).recv(size)) == ['#RETURN', ['x']]
