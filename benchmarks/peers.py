@@ -107,7 +107,8 @@ def celery(source, handle):
     store.flushdb()
     worker = subprocess.Popen(
         [sys.executable, '-m', 'celery', '-A', 'celery_app', 'worker', '-c',
-         str(SLAVES), '--loglevel=error'], stderr=subprocess.DEVNULL)
+         str(SLAVES), '--loglevel=error'], stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL)
     try:
         task.delay(0).get(60)
         start = time.monotonic()

@@ -197,3 +197,27 @@ class MemoryMaster:
                 self.failed += unrecorded
                 self.queue.recorded([job.number for job in unrecorded])
         self.queue.finish('complete')
+
+
+def check_books(ledger):
+    """What a ledger keeps about its pieces agrees with the pieces."""
+    pieces = ledger._pieces
+    assert ledger._firsts == sorted(pieces)
+    waiting = [first for first, piece in sorted(pieces.items())
+               if piece.holder is None and first not in ledger._failed]
+    assert ledger._lone == [n for n in waiting if pieces[n].lone]
+    assert ledger._returned == [n for n in waiting if not pieces[n].lone]
+    assert sorted(pieces) == sorted(
+        [piece.first for slave in ledger.slaves.values()
+         for piece in slave.pieces] + waiting + list(ledger._failed))
+    for slave in ledger.slaves.values():
+        assert all(piece.holder is slave for piece in slave.pieces)
+        assert slave.in_hand == sum(len(piece.jobs) for piece in slave.pieces)
+        assert slave.id not in ledger._reserved or ledger._lone
+    assert [job.number for job in ledger.unrecorded()] == sorted(
+        ledger._failed)
+    for first, piece in ledger._failed.items():
+        assert (piece.first, len(piece.jobs)) == (first, 1)
+        assert piece.failure.job == piece.jobs[0]
+    assert ledger.unfinished == sum(
+        len(piece.jobs) for piece in pieces.values())
