@@ -71,6 +71,12 @@ def texts(count):
         yield {'id': number, 'text': str(number).ljust(1000)}
 
 
+def megabytes(count):
+    gate()
+    for number in range(1, int(count) + 1):
+        yield number, bytes([number % 256]) * 1_000_000
+
+
 def naps_of(seconds):
     def source(count):
         gate()
@@ -96,6 +102,10 @@ def waiting():
     gate()
     yield from range(1, 101)
     time.sleep(3600)
+
+
+def get_key(job):
+    return job[0] if isinstance(job, tuple) else job
 
 
 # -- handlers -------------------------------------------------------------

@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 PEER_MISSING = 3
+CERTIFY = ('openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout tls.key '
+           '-out tls.crt -subj /CN=test -addext subjectAltName=IP:127.0.0.1')
 PATIENCE = 300          # seconds for what is waited for
 
 
@@ -60,13 +62,18 @@ class Lab:
     def taskmaster(self, *arguments):
         return self.start('-m', 'taskmaster', *arguments)
 
-    def run(self, source, handler, count, slaves=2):
+    def run(self, source, handler, count, *flags):
         """`tm-run` from beginning to end."""
         self.finish(self.taskmaster(
-            'run', 'jobs', str(slaves), f'count={count}',
-            f'--get-jobs={source}', f'--handle-job={handler}',
-            '--host=127.0.0.1:0'))
+            'run', 'jobs', '2', f'count={count}', f'--get-jobs={source}',
+            f'--handle-job={handler}', '--host=127.0.0.1:0', *flags))
         return self
+
+    def certificate(self):
+        """Make one; gives the flags that use it."""
+        subprocess.run(CERTIFY.split(), cwd=self.folder, check=True,
+                       stderr=subprocess.DEVNULL)
+        return ['--tls-cert=tls.crt', '--tls-key=tls.key', '--tls-ca=tls.crt']
 
     def master(self, source, *arguments):
         """`tm-master`; gives the process and its address."""

@@ -220,6 +220,20 @@ def look_in(master, place: str, key: str) -> List[float]:
     return taken
 
 
+# -- TLS ------------------------------------------------------------------
+
+def tls(scale: float) -> Measured:
+    measured = {}
+    for source, count in ('numbers', 5e6), ('texts', 1e6), ('megabytes', 1e3):
+        for name in 'plain', 'tls':
+            with Lab() as lab:
+                jobs = int(count * scale)
+                lab.run(source, 'noop', jobs,
+                        *(lab.certificate() if name == 'tls' else []))
+                measured[f'{source} {name}'] = jobs / lab.seconds
+    return measured
+
+
 # -- nothing to do --------------------------------------------------------
 
 def idle(scale: float) -> Measured:
@@ -304,6 +318,14 @@ POINTS = [
             lambda m: m['1000 answer'] * 1e3, 'ms', most=100),
         Row('1000 slaves, slowest answer',
             lambda m: m['1000 slowest'] * 1e3, 'ms')]),
+    Point('tls', tls, [
+        row for source, what in (
+            ('numbers', 'no-op'), ('texts', '1 KB'), ('megabytes', '1 MB'))
+        for row in (
+            Row(f'{what}, over TLS',
+                lambda m, source=source: m[f'{source} tls'], '/s'),
+            Row(f'{what}, TLS : plain', lambda m, source=source:
+                m[f'{source} tls'] / m[f'{source} plain'], 'x'))]),
     Point('idle', idle, [
         Row('master, 10 slaves, their parent: of a core',
             lambda m: m['cpu'], '%', most=0.01)]),

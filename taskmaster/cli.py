@@ -65,6 +65,11 @@ def _source_options(parser: Parser) -> None:
                         'instead of get_jobs')
     parser.add_argument('--no-progress', action='store_true',
                         help='no status line')
+    parser.add_argument('--tls-cert', metavar='FILE',
+                        help='serve over TLS, with this certificate')
+    parser.add_argument('--tls-key', metavar='FILE',
+                        help='the private key to it (default: in the same '
+                        'file)')
 
 
 def _slave_options(parser: Parser) -> None:
@@ -76,6 +81,9 @@ def _slave_options(parser: Parser) -> None:
     parser.add_argument('--timeout', type=_seconds, default=60.0,
                         metavar='S', help='how long to look for the master, '
                         'in seconds (default: 60)')
+    parser.add_argument('--tls-ca', metavar='FILE',
+                        help='speak TLS, with a master whose certificate is '
+                        'signed by one in this file, or is in it')
 
 
 def _positive(text: str) -> int:
@@ -201,10 +209,14 @@ def run_slave(options: argparse.Namespace) -> int:
     environ: Any = os.environ
     tell = watch_parent(environ)
     secret, place = _key(options), _address(options)
+    tls = None
+    if options.tls_ca:
+        from .tls import trusting
+        tls = trusting(options.tls_ca)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
     target, handler = from_target(options.target, options.retries)
     slave = Slave(
-        lambda: connect(place, secret), handler,
+        lambda: connect(place, secret, tls), handler,
         environ.pop(ENV_ID, None) or secrets.token_hex(8),
         f'{socket.gethostname()}:{os.getpid()}',
         None if ':' in options.target else target.name,

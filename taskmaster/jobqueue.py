@@ -164,6 +164,11 @@ class JobQueue:
                 self._ledger.drop(slave, self._clock())
                 self._changed()
 
+    def heard(self, slave: str) -> None:
+        """A slave gives a sign of life, other than by a call."""
+        with self._lock:
+            self._ledger.heard(slave, self._clock())
+
     def work(self, slave: str, report: Report, want: int, prefetch: bool,
              wait: float, session: object = None) -> Reply:
         """One round trip: take a report, give a lease.

@@ -1,16 +1,24 @@
 """A master and slaves on this machine: `tm-run`, and `Taskmaster`."""
 
 import argparse
+import logging
 import os
-from typing import Callable, List, Optional
+from typing import TYPE_CHECKING, Callable, List, Optional
 
+from .errors import UsageError
 from .master import Master
+from .messages import RUN_NAME
 from .progress import Progress
 from .recorder import Recorder, RetryRecorder
-from .secret import Address
+from .secret import Address, exposure
 from .source import Source
 from .supervisor import Supervisor, command
 from .wire import name_of
+
+if TYPE_CHECKING:
+    from .tls import Context
+
+log = logging.getLogger(__name__)
 
 EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
 
@@ -24,6 +32,9 @@ class Local:
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
                  options: argparse.Namespace):
+        if options.tls_cert and not options.tls_ca:
+            raise UsageError('--tls-cert is for the master; give --tls-ca '
+                             'too, for the slaves that it starts')
         self._count: int = options.count
         self._master = make_master(source, address, key, progress, options,
                                    any_port=options.host is None)
@@ -64,12 +75,31 @@ class Local:
 def make_master(source: Source, address: Address, key: bytes,
                 progress: Progress, options: argparse.Namespace,
                 any_port: bool = False) -> Master:
-    """A master as the options of `tm-master` want it."""
+    """A master as the options of `tm-master` want it.
+
+    Raises UsageError or ConfigError.
+    """
+    if len(source.name) > RUN_NAME:
+        raise UsageError('the arguments for get_jobs are too long; put them '
+                         'in a file, and give its name')
+    tls = _tls(options)
+    for warning in exposure(address, key, tls is not None):
+        log.warning('%s', warning)
     path = os.path.abspath(options.state or source.state_name)
     recorder = (RetryRecorder(source, path) if options.retry_failed
                 else Recorder(source, path, options.reset))
     return Master(recorder, address, key, progress, options.size,
-                  options.max_failures, any_port)
+                  options.max_failures, any_port, tls)
+
+
+def _tls(options: argparse.Namespace) -> Optional['Context']:
+    if options.tls_cert is None:
+        if options.tls_key is not None:
+            raise UsageError('--tls-key is the key to a certificate; give '
+                             '--tls-cert too')
+        return None
+    from .tls import serving
+    return serving(options.tls_cert, options.tls_key)
 
 
 def slave_command(target: str, address: Address,
@@ -83,5 +113,5 @@ def slave_command(target: str, address: Address,
     return command([
         target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
         f'--threads={options.threads}', f'--timeout={options.timeout}',
-        f'--retries={options.retries}',
-        f'--log-level={level}'])
+        f'--retries={options.retries}', f'--log-level={level}',
+        *([f'--tls-ca={options.tls_ca}'] if options.tls_ca else [])])

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from .errors import (EX_FAILED_JOBS, OperatorError, SaveError,
                      TaskmasterError, TooManyFailures, Unreachable)
@@ -22,6 +22,9 @@ from .recorder import Recorder
 from .session import Session
 from .texts import summary
 from .wire import Address, Manager, Server, name_of
+
+if TYPE_CHECKING:
+    from .tls import Context
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +41,14 @@ class Master:
 
     ``size`` is how many jobs the queue holds; ``too_many`` says of the
     numbers of jobs failed and finished whether to stop; ``any_port`` is
-    whether another one will do where that of ``address`` is taken.
+    whether another one will do where that of ``address`` is taken; ``tls``
+    is for a port that others can reach (see `tls.serving`).
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
                  progress: Progress, size: int = 10_000,
                  too_many: Callable[[int, int], bool] = lambda f, n: False,
-                 any_port: bool = False):
+                 any_port: bool = False, tls: Optional['Context'] = None):
         self.stopped_by: Optional[int] = None       # a signal
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
@@ -52,6 +56,7 @@ class Master:
         self._recorder = recorder
         self._address, self._key = address, key
         self._any_port = any_port
+        self._tls = tls
         self._progress = progress
         self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip)
         self._news = threading.Event()          # for the main thread
@@ -95,7 +100,7 @@ class Master:
         Gives the exit code; raises the TaskmasterError that ended the run.
         When it was stopped, `stopped_by` is the signal.
         """
-        self._server.start(lambda: Session(self.queue))
+        self._server.start(lambda: Session(self.queue), self._tls)
         log.info("Taskmaster server running on '%s'",
                  name_of(self._server.address))
         self._progress.start(self._recorder.count)

@@ -7,14 +7,16 @@ everything on one machine fits together and nobody else gets in.
 
 import os
 import secrets
+import socket
 import stat
-from typing import Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple, Type
 
-from .errors import ConfigError, UsageError
+from .errors import ConfigError, TaskmasterError, UsageError
 from .files import open_to_read, write_all
 
 HOST, PORT = '127.0.0.1', 3050
 ENV_HOST, ENV_KEY = 'TASKMASTER_HOST', 'TASKMASTER_KEY'
+SHORT = 16                  # characters; a key with fewer can be guessed
 KEY_BYTES = 4096            # at most; a larger file is no key
 
 Address = Tuple[str, int]
@@ -49,6 +51,25 @@ def is_loopback(host: str) -> bool:
     return host in ('localhost', '::1') or host.startswith('127.')
 
 
+def exposure(address: Address, key: bytes, tls: bool) -> List[str]:
+    """What to warn of, a line each, when others can reach the address."""
+    host, port = address
+    if is_loopback(host):
+        return []
+    warnings = []
+    if len(key) < SHORT:
+        warnings.append(
+            f'the key is shorter than {SHORT} characters, and can be '
+            'guessed by whoever reaches the port; make a better one with: '
+            'openssl rand -hex 32')
+    if not tls:
+        warnings.append(
+            f'jobs and reports cross the network in clear; give --tls-cert, '
+            'or leave --host out and give each slave a tunnel: '
+            f'ssh -N -L {port}:{HOST}:{port} {socket.gethostname()}')
+    return warnings
+
+
 def key(given: Optional[str], file: Optional[str],
         environ: Mapping[str, str] = os.environ) -> bytes:
     """The key: as given, from a file, the environment, or the user's own.
@@ -59,7 +80,7 @@ def key(given: Optional[str], file: Optional[str],
     if given is not None:
         return _checked(given.encode('utf-8', 'surrogateescape'), '--key')
     if file is not None:
-        return _checked(_read(file), file)
+        return _checked(_read(file), file, ConfigError)
     if ENV_KEY in environ:
         return _checked(os.fsencode(environ[ENV_KEY]), ENV_KEY)
     return users_key(users_file(environ))
@@ -76,7 +97,7 @@ def users_key(path: str) -> bytes:
     try:
         if not os.path.lexists(path):
             _make(path)
-        return _checked(_read(path), path)
+        return _checked(_read(path), path, ConfigError)
     except OSError as error:
         raise ConfigError(f'cannot make the key file {path} '
                           f'({error.strerror}); give --key') from error
@@ -117,8 +138,9 @@ def _read(path: str) -> bytes:
     return data.strip()
 
 
-def _checked(value: bytes, where: str) -> bytes:
+def _checked(value: bytes, where: str,
+             error: Type[TaskmasterError] = UsageError) -> bytes:
     if not value:
-        raise UsageError(f'the key from {where} is empty; give a real one, '
-                         'or none to use your own')
+        raise error(f'the key from {where} is empty; give a real one, or '
+                    'none to use your own')
     return value

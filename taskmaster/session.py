@@ -47,6 +47,11 @@ class Session:
         return self._queue.give_back(self._slave, messages.text(run),
                                      messages.ranges(ranges))
 
+    def heard(self) -> None:
+        """The slave takes what is sent to it, so it lives."""
+        if self._slave is not None:
+            self._queue.heard(self._slave)
+
     def close(self) -> None:
         """The connection has ended."""
         if self._slave is not None:

@@ -29,11 +29,15 @@ import time
 from collections import deque
 from itertools import islice
 from multiprocessing import AuthenticationError
-from typing import (Any, Callable, Deque, Dict, Optional, Sequence, Tuple,
-                    Union)
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence,
+                    Tuple, Union)
 
-from .errors import KeyRefused, Unreachable
+from .errors import ConfigError, KeyRefused, Unreachable
 from .messages import PREAMBLE, REQUEST_BYTES, BadMessage, Payload
+from .texts import summary
+
+if TYPE_CHECKING:       # nobody else needs the ssl module
+    from .tls import Context
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,12 @@ CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 KEEPALIVE = (20, 5, 4)  # seconds idle, seconds between probes, probes
 USER_TIMEOUT = 45_000   # milliseconds that sent bytes may go unacknowledged
+
+TLS_HELLO = b'\x16\x03'
+TLS_ALERT = b'\x15\x03'  # how one begins: RFC 8446, 5.1 and 6.2
+PROTOCOL_VERSION = b'\x03\x00\x02\x02\x46'     # fatal, "protocol_version"
+
+FIRST = struct.pack('!Q', len(PREAMBLE)) + PREAMBLE     # of a slave
 
 QUEUE = 'queue'         # the name of the one object that is served
 
@@ -70,11 +80,42 @@ class Connection:
         self.deadline: Optional[float] = None   # of all that comes, or None
         self.patience: Optional[float] = STALL  # until a frame begins
         self.limit = 0              # bytes of a frame, or 0: no limit
+        # Called when a part of a frame has gone out and more is to go.
+        self.progress: Optional[Callable[[], None]] = None
         self._sock = sock
+        self._tls = False
         self._timeout: Optional[float] = -1.0       # the socket's, if known
         self._begun = False         # a frame is under way
         self._reader = io.BufferedReader(_Incoming(self._recv_into))
         _tune(sock)
+
+    def start_tls(self, context: Any, host: Optional[str] = None) -> None:
+        """Speak TLS from here on: with the master ``host``, or as one.
+
+        Raises OSError when that fails.
+        """
+        self._wait_at_most(STALL)
+        self._sock = context.wrap_socket(
+            self._sock, server_side=host is None, server_hostname=host,
+            do_handshake_on_connect=False)
+        self._sock.do_handshake()       # type: ignore[attr-defined]
+        self._tls = True
+
+    def may_begin(self, *expected: bytes) -> bool:
+        """Whether what has come so far, if anything, begins like this."""
+        try:
+            said = self._sock.recv(max(map(len, expected)),
+                                   socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return any(said and said.startswith(begin[:len(said)])
+                   for begin in expected)
+
+    def peek(self) -> bytes:
+        """Some of what comes next, or nothing at the end."""
+        return self._reader.peek(1)
 
     def send_bytes(self, body: bytes, tail: Payload = Payload()) -> None:
         head = struct.pack('!Q', len(body) + tail.size)
@@ -111,10 +152,20 @@ class Connection:
             message[1].append(memoryview(frame)[end + 1:])
         return message
 
+    def say_tls(self) -> None:
+        """Answer a peer that does not speak TLS as the RFC would have it."""
+        raw = socket.socket
+        try:
+            raw.send(self._sock, TLS_ALERT + PROTOCOL_VERSION)
+            # Closed over unread bytes it would be reset, and not be heard.
+            raw.recv(self._sock, REQUEST_BYTES, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
     def cut(self) -> None:
         """End the connection, whichever thread is waiting on it."""
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
+        try:    # not of an SSLSocket: that would go on in clear
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         except OSError:
             pass
 
@@ -155,11 +206,14 @@ class Connection:
         views = deque(memoryview(part).cast('B') for part in parts)
         while views:
             self._wait_at_most(STALL)
-            sent = self._sock.sendmsg(islice(views, PARTS))
+            sent = (self._sock.send(views[0]) if self._tls
+                    else self._sock.sendmsg(islice(views, PARTS)))
             while views and sent >= len(views[0]):
                 sent -= len(views.popleft())
             if sent:
                 views[0] = views[0][sent:]
+            if views and self.progress is not None:
+                self.progress()
 
     def _wait_at_most(self, seconds: Optional[float]) -> None:
         """Set how long the next call may take."""
@@ -217,14 +271,19 @@ def _derived(key: bytes, prover: str) -> bytes:
 
 def _prove_to_master(conn: Any, key: bytes) -> None:
     conn.send_bytes(PREAMBLE)
+    if conn.peek().startswith(TLS_ALERT):
+        raise ConfigError(f'the master at {conn.peer} wants TLS; give '
+                          '--tls-ca')
     multiprocessing.connection.answer_challenge(conn, _derived(key, 'slave'))
     multiprocessing.connection.deliver_challenge(conn,
                                                  _derived(key, 'master'))
 
 
-def _prove_to_slave(conn: Any, key: bytes) -> None:
+def _prove_to_slave(conn: Any, key: bytes,
+                    spoke: Callable[[], None] = lambda: None) -> None:
     if conn.recv_bytes(len(PREAMBLE)) != PREAMBLE:
         raise AuthenticationError('no taskmaster')
+    spoke()
     multiprocessing.connection.deliver_challenge(conn, _derived(key, 'slave'))
     multiprocessing.connection.answer_challenge(conn,
                                                 _derived(key, 'master'))
@@ -232,16 +291,20 @@ def _prove_to_slave(conn: Any, key: bytes) -> None:
 
 # -- the slave's end ------------------------------------------------------
 
-def connect(address: Address, key: bytes) -> 'Link':
-    """Connect and prove the key.
+def connect(address: Address, key: bytes,
+            tls: Optional['Context'] = None) -> 'Link':
+    """Connect and prove the key; over TLS where ``tls`` is given.
 
-    Raises KeyRefused when either side does not hold it, OSError or
+    Raises KeyRefused when either side does not hold it or the certificate
+    is not trusted, ConfigError when the master wants TLS, OSError or
     EOFError when there is no master to talk to.
     """
     conn = Connection(socket.create_connection(address, CONNECT),
                       name_of(address))
     conn.deadline = time.monotonic() + CONNECT
     try:
+        if tls is not None:
+            _start_tls(conn, tls, address[0])
         try:
             _prove_to_master(conn, key)
         except (AuthenticationError, AssertionError) as error:
@@ -257,6 +320,18 @@ def connect(address: Address, key: bytes) -> 'Link':
         raise
     conn.deadline = None
     return Link(conn)
+
+
+def _start_tls(conn: Connection, tls: 'Context', host: str) -> None:
+    try:
+        conn.start_tls(tls, host)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        from .tls import refusal
+        raise refusal(error, conn.peer) or EOFError(
+            f'{conn.peer} does not speak TLS; was it started with '
+            '--tls-cert?') from error
 
 
 class Link:
@@ -321,11 +396,14 @@ class Server(managers.Server):          # type: ignore[misc]
     public = ['accept_connection']
     fallback_mapping: Dict[str, Any] = {}
 
-    def start(self, open_session: Callable[[], Any]) -> None:
+    def start(self, open_session: Callable[[], Any],
+              tls: Optional['Context'] = None) -> None:
         """Serve on daemon threads; ``open_session`` makes one a peer."""
         self.stop_event = threading.Event()
+        self._tls = tls
         self._open_session = open_session
-        self._unproven: Deque[Connection] = deque()
+        # Those that have not proved the key; whether they said the preamble.
+        self._unproven: Dict[Connection, bool] = {}
         self._quiet = _Quiet()
         threading.Thread(target=self.accepter, daemon=True,
                          name='accepter').start()
@@ -341,14 +419,18 @@ class Server(managers.Server):          # type: ignore[misc]
             except OSError as error:
                 if not self.stop_event.is_set():
                     self._quiet.warn('cannot accept: %s', error)
+                    self._make_room(0)
                     self.stop_event.wait(0.05)  # a full table spins else
+                continue
+            if not conn.may_begin(FIRST, *([TLS_HELLO] if self._tls else [])):
+                conn.close()            # it is not worth a thread
+                self._quiet.warn('%s: no slave', conn.peer)
                 continue
             conn.limit = REQUEST_BYTES
             conn.deadline = time.monotonic() + HANDSHAKE
             with self.mutex:
-                self._unproven.append(conn)
-                if len(self._unproven) > UNPROVEN:
-                    self._unproven.popleft().cut()
+                self._unproven[conn] = False
+            self._make_room(UNPROVEN)
             try:
                 threading.Thread(target=self.handle_request, args=(conn,),
                                  daemon=True, name=conn.peer).start()
@@ -356,13 +438,31 @@ class Server(managers.Server):          # type: ignore[misc]
                 self._proven(conn)
                 conn.close()
                 self._quiet.warn('no thread for a connection: %s', error)
+                self._make_room(0)
                 self.stop_event.wait(0.05)
+
+    def _make_room(self, most: int) -> None:
+        """Cut one of the unproven, if there are more than so many.
+
+        The oldest of those that have not even said the preamble, if there
+        is one: strangers, who are in no position to keep slaves out.
+        """
+        with self.mutex:
+            if len(self._unproven) > most:
+                mute = (conn for conn, spoke in self._unproven.items()
+                        if not spoke)
+                conn = next(mute, None) or next(iter(self._unproven))
+                del self._unproven[conn]
+                conn.cut()
 
     def handle_request(self, conn: Connection) -> None:
         """One connection, from its handshake to its end."""
         try:
             try:
-                _prove_to_slave(conn, self.authkey)
+                if self._tls is not None:
+                    self._accept_tls(conn, self._tls)
+                _prove_to_slave(conn, self.authkey,
+                                lambda: self._spoke(conn))
                 ident, name, _, _ = conn.recv()
                 if (ident, name) != (None, 'accept_connection'):
                     raise BadMessage('no accept_connection')
@@ -384,6 +484,7 @@ class Server(managers.Server):          # type: ignore[misc]
     def serve_client(self, conn: Connection) -> None:
         """Answer calls until the connection ends."""
         session = self._open_session()
+        conn.progress = session.heard   # it cannot speak while it listens
         try:
             while not self.stop_event.is_set():
                 ident, name, args, kwds = conn.recv()
@@ -394,20 +495,34 @@ class Server(managers.Server):          # type: ignore[misc]
                     result = getattr(session, name)(*args)
                 except BadMessage:
                     raise
-                except Exception:
-                    log.exception('error in %s for %s', name, conn.peer)
+                except Exception as error:
+                    self._quiet.warn('error in %s for %s: %s', name,
+                                     conn.peer, summary(error))
+                    log.debug('in full:', exc_info=True)
                     conn.send(('#TRACEBACK', 'the master had an error'))
                     return
                 conn.send(('#RETURN', result))
         finally:
             session.close()
 
+    def _accept_tls(self, conn: Connection, tls: 'Context') -> None:
+        """On the connection's own thread, in the time of its handshake."""
+        try:
+            conn.start_tls(tls)
+        except OSError as error:
+            reason = getattr(error, 'reason', None) or summary(error)
+            if reason == 'WRONG_VERSION_NUMBER':
+                conn.say_tls()
+            raise BadMessage(f'no TLS ({reason})') from error
+
+    def _spoke(self, conn: Connection) -> None:
+        with self.mutex:
+            if conn in self._unproven:
+                self._unproven[conn] = True
+
     def _proven(self, conn: Connection) -> None:
         with self.mutex:
-            try:
-                self._unproven.remove(conn)
-            except ValueError:
-                pass
+            self._unproven.pop(conn, None)
 
 
 class Manager(managers.BaseManager):    # type: ignore[misc]

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import multiprocessing.connection
 import os
 import pickle
 import shutil
@@ -180,6 +181,28 @@ def test_a_slaves_challenge_reflected_is_not_answered(server):
                 victim.result()
             outcomes.append(info.type)
         assert KeyRefused in outcomes
+
+
+def test_the_librarys_own_handshake_falls_for_that():
+    """So that the test above can fail: there, both sides prove one key."""
+    with multiprocessing.connection.Listener(('127.0.0.1', 0)) as listener:
+        victims = [Background(
+            lambda: multiprocessing.connection.Client(
+                listener.address, authkey=KEY)) for _ in range(2)]
+        one, other = listener.accept(), listener.accept()
+        with closing(one), closing(other):
+            one.send_bytes(b'#CHALLENGE#' + b'x' * 20)
+            one.recv_bytes(256)
+            one.send_bytes(b'#WELCOME#')
+            assert relay(one, other).startswith(b'#CHALLENGE#')
+            relay(other, one)
+            assert one.recv_bytes(256) == b'#WELCOME#'
+        believed = 0
+        for victim in victims:
+            with suppress(EOFError, OSError):
+                victim.result().close()
+                believed += 1
+        assert believed == 1
 
 
 def test_a_masters_challenge_reflected_is_not_answered(server):
