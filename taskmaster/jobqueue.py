@@ -19,9 +19,9 @@ from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
                     Sequence, Tuple, Union)
 
 from . import sizing
-from .ledger import FailedJob, Lease, Ledger, Range
+from .ledger import FailedJob, Lease, Ledger
 from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
-                       Introduction, Payload, Reply, Report)
+                       Introduction, Payload, Range, Reply, Report)
 from .texts import summary
 
 log = logging.getLogger(__name__)
@@ -373,7 +373,7 @@ class JobQueue:
                 return [GIVE_BACK, self._span(), 'others have no jobs']
             if now >= deadline or ledger.barred(ledger.slaves[slave]):
                 return [WAIT, self._span(), self.held]
-            self._wait(deadline - now, want > 0, ready)
+            self._wait(deadline - now, want > 0 and not prefetch, ready)
             overtaking = False
 
     def _wait(self, seconds: float, hungry: bool, ready: int) -> None:

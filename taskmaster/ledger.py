@@ -42,6 +42,7 @@ from typing import (Any, Deque, Dict, Iterable, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
 from . import sizing
+from .messages import Range, joined
 
 GRACE = 5.0             # seconds a dropped connection may come back within
 EXPIRY = 60.0           # seconds of silence after which a slave is lost
@@ -50,8 +51,6 @@ CUTS = 8                # into how many pieces a suspect piece is cut
 LOSSES = 3              # lone losses after which a job has failed
 REFUSALS = 3            # slaves that cannot unpickle a job until it failed
 IN_HAND = 50            # jobs out of the queue, in sizes of the queue
-
-Range = Tuple[int, int]                 # job numbers, both ends included
 
 
 class FailedJob(NamedTuple):
@@ -265,7 +264,7 @@ class Ledger:
             slave = self.slaves[id] = Slave(id, name, workers, now)
         slave.heard, slave.dropped = now, None
         kept = []
-        for a, b in _joined(holds):
+        for a, b in joined(holds):
             for piece in self._within(a, b):
                 if piece.holder is slave:
                     kept.append(self._isolate(piece, a, b))
@@ -580,14 +579,3 @@ class Ledger:
         self.leased += count
         self._before = jobs[-1]
         return piece
-
-
-def _joined(ranges: Sequence[Range]) -> List[Range]:
-    """The same numbers in order; no two of the ranges touch."""
-    joined: List[Range] = []
-    for a, b in sorted(ranges):
-        if joined and a <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(b, joined[-1][1])
-        else:
-            joined.append((a, b))
-    return joined

@@ -17,7 +17,7 @@ of bounded size and is checked here, field by field, before it is believed.
 [first, last] job numbers, both included.
 """
 
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 PROTOCOL = 1                # raised by every change of what is said here
 PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
@@ -105,6 +105,12 @@ def text(value: Any, limit: int = TEXT) -> str:
     return value
 
 
+def line(value: Any) -> str:
+    """A text that may go to a terminal: nothing in it can steer one."""
+    return ''.join(char if char.isprintable() else '?'
+                   for char in text(value))
+
+
 def number(value: Any, least: int = 0, most: int = NUMBER) -> int:
     if type(value) is not int or not least <= value <= most:
         raise BadMessage('a number is missing or out of bounds')
@@ -128,9 +134,19 @@ def items(value: Any, most: int, length: int = 0) -> List[Any]:
 
 
 def ranges(value: Any) -> List[Range]:
-    found = []
-    for first, last in items(value, RANGES, 2):
-        found.append((number(first, 1), number(last, first)))
+    """In order, and none touches another: so each job is looked at once."""
+    return joined([(number(first, 1), number(last, first))
+                   for first, last in items(value, RANGES, 2)])
+
+
+def joined(ranges: Sequence[Range]) -> List[Range]:
+    """The same numbers in order; no two of the ranges touch."""
+    found: List[Range] = []
+    for a, b in sorted(ranges):
+        if found and a <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(b, found[-1][1])
+        else:
+            found.append((a, b))
     return found
 
 
@@ -145,11 +161,21 @@ def report(value: Any) -> Report:
     run, done, failed, refused = value
     return Report(
         text(run), ranges(done),
-        [FailureReport(number(n, 1), text(error), text(trace, TRACEBACK),
+        [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
                        number(attempts, 0, 1_000_000))
          for n, error, trace, attempts in items(failed, RANGES, 4)],
-        [Refusal(number(first, 1), number(last, first), text(error))
-         for first, last, error in items(refused, RANGES, 3)])
+        _refusals(refused))
+
+
+def _refusals(value: Any) -> List[Refusal]:
+    """In order, without those that overlap another."""
+    found: List[Refusal] = []
+    for refusal in sorted(
+            Refusal(number(first, 1), number(last, first), line(error))
+            for first, last, error in items(value, RANGES, 3)):
+        if not found or refusal.first > found[-1].last:
+            found.append(refusal)
+    return found
 
 
 def introduction(value: Any) -> Introduction:
@@ -159,7 +185,7 @@ def introduction(value: Any) -> Introduction:
     """
     if not isinstance(value, list) or len(value) < 2:
         raise BadMessage('an introduction begins with two fields')
-    protocol, version = number(value[0]), text(value[1])
+    protocol, version = number(value[0]), line(value[1])
     if protocol != PROTOCOL:
         return Introduction(protocol, version, '', '', 1, None, None, None,
                             [], None)
@@ -167,7 +193,7 @@ def introduction(value: Any) -> Introduction:
         raise BadMessage('an introduction has other fields')
     _, _, slave, name, workers, module, run, run_name, holds, after = value
     return Introduction(
-        protocol, version, text(slave), text(name), number(workers, 1, 10_000),
+        protocol, version, text(slave), line(name), number(workers, 1, 10_000),
         optional(module), optional(run), optional(run_name, RUN_NAME),
         ranges(holds), optional(after))
 

@@ -34,18 +34,18 @@ class Session:
 
     def work(self, report: Any, want: Any, prefetch: Any,
              wait: Any) -> Reply:
+        checked = (messages.report(report), messages.number(want),
+                   bool(prefetch),
+                   messages.seconds(wait, messages.WAIT_SECONDS))
         if self._slave is None:
             return [STRANGER]
-        return self._queue.work(
-            self._slave, messages.report(report), messages.number(want),
-            bool(prefetch), messages.seconds(wait, messages.WAIT_SECONDS),
-            self)
+        return self._queue.work(self._slave, *checked, self)
 
     def give_back(self, run: Any, ranges: Any) -> Reply:
+        checked = messages.text(run), messages.ranges(ranges)
         if self._slave is None:
             return [STRANGER]
-        return self._queue.give_back(self._slave, messages.text(run),
-                                     messages.ranges(ranges))
+        return self._queue.give_back(self._slave, *checked)
 
     def heard(self) -> None:
         """The slave takes what is sent to it, so it lives."""

@@ -22,6 +22,7 @@ import json
 import logging
 import multiprocessing.connection
 import multiprocessing.managers
+import resource
 import socket
 import struct
 import threading
@@ -30,7 +31,7 @@ from collections import deque
 from itertools import islice
 from multiprocessing import AuthenticationError
 from typing import (TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence,
-                    Tuple, Union)
+                    Set, Tuple, Union)
 
 from .errors import ConfigError, KeyRefused, Unreachable
 from .messages import PREAMBLE, REQUEST_BYTES, BadMessage, Payload
@@ -45,6 +46,7 @@ Address = Tuple[str, int]
 
 BACKLOG = 4096          # with the library's 16, of 1,000 slaves 813 hung
 UNPROVEN = 64           # connections that have not yet proved the key
+FILES = 64              # that are not for connections
 HANDSHAKE = 5.0         # seconds in all to prove it
 CONNECT = 10.0          # seconds to connect
 STALL = 60.0            # seconds that a frame may stand still
@@ -63,7 +65,16 @@ QUEUE = 'queue'         # the name of the one object that is served
 
 managers: Any = multiprocessing.managers    # what we use has no types
 
+
+def _int(digits: str) -> int:
+    """Reading millions of digits would take minutes, with the GIL held."""
+    if len(digits) > 20:
+        raise ValueError('a number of too many digits')
+    return int(digits)
+
+
 _json = json.JSONEncoder(separators=(',', ':')).encode
+_from_json = json.JSONDecoder(parse_int=_int).decode
 
 
 # -- the connection -------------------------------------------------------
@@ -84,6 +95,7 @@ class Connection:
         self.progress: Optional[Callable[[], None]] = None
         self._sock = sock
         self._tls = False
+        self._ended = False
         self._timeout: Optional[float] = -1.0       # the socket's, if known
         self._begun = False         # a frame is under way
         self._reader = io.BufferedReader(_Incoming(self._recv_into))
@@ -98,16 +110,18 @@ class Connection:
         self._sock = context.wrap_socket(
             self._sock, server_side=host is None, server_hostname=host,
             do_handshake_on_connect=False)
-        self._sock.do_handshake()       # type: ignore[attr-defined]
         self._tls = True
+        if self._ended:                 # while there was no socket to end
+            self.cut()
+        self._sock.do_handshake()       # type: ignore[attr-defined]
 
-    def may_begin(self, *expected: bytes) -> bool:
-        """Whether what has come so far, if anything, begins like this."""
+    def begins(self, *expected: bytes) -> Optional[bool]:
+        """Whether what has come begins like one of these; None: nothing."""
         try:
             said = self._sock.recv(max(map(len, expected)),
                                    socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return True
+            return None
         except OSError:
             return False
         return any(said and said.startswith(begin[:len(said)])
@@ -142,7 +156,7 @@ class Connection:
         frame = self._frame(self.limit)
         end = frame.find(b'\n')
         try:
-            message = json.loads(
+            message = _from_json(
                 str(frame if end < 0 else frame[:end], 'utf-8'))
         except (ValueError, RecursionError) as error:
             raise BadMessage('not JSON') from error
@@ -164,6 +178,7 @@ class Connection:
 
     def cut(self) -> None:
         """End the connection, whichever thread is waiting on it."""
+        self._ended = True
         try:    # not of an SSLSocket: that would go on in clear
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         except OSError:
@@ -330,8 +345,12 @@ def _start_tls(conn: Connection, tls: 'Context', host: str) -> None:
     except OSError as error:
         from .tls import refusal
         raise refusal(error, conn.peer) or EOFError(
-            f'{conn.peer} does not speak TLS; was it started with '
-            '--tls-cert?') from error
+            f'no TLS with {conn.peer}: {_reason(error)}; was it started '
+            'with --tls-cert?') from error
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, 'reason', None) or summary(error)
 
 
 class Link:
@@ -404,6 +423,8 @@ class Server(managers.Server):          # type: ignore[misc]
         self._open_session = open_session
         # Those that have not proved the key; whether they said the preamble.
         self._unproven: Dict[Connection, bool] = {}
+        self._connections: Set[Connection] = set()
+        self._most = _raise_limit()
         self._quiet = _Quiet()
         threading.Thread(target=self.accepter, daemon=True,
                          name='accepter').start()
@@ -422,38 +443,55 @@ class Server(managers.Server):          # type: ignore[misc]
                     self._make_room(0)
                     self.stop_event.wait(0.05)  # a full table spins else
                 continue
-            if not conn.may_begin(FIRST, *([TLS_HELLO] if self._tls else [])):
+            begins = conn.begins(FIRST, *([TLS_HELLO] if self._tls else []))
+            if begins is False:
                 conn.close()            # it is not worth a thread
                 self._quiet.warn('%s: no slave', conn.peer)
                 continue
             conn.limit = REQUEST_BYTES
             conn.deadline = time.monotonic() + HANDSHAKE
-            with self.mutex:
-                self._unproven[conn] = False
-            self._make_room(UNPROVEN)
+            if not self._admit(conn, begins is True):
+                conn.close()
+                self._quiet.warn('%s turned away: all %d connections are '
+                                 'in use; raise ulimit -n', conn.peer,
+                                 self._most)
+                continue
             try:
                 threading.Thread(target=self.handle_request, args=(conn,),
                                  daemon=True, name=conn.peer).start()
             except RuntimeError as error:       # no more threads
-                self._proven(conn)
-                conn.close()
+                self._leave(conn)
                 self._quiet.warn('no thread for a connection: %s', error)
                 self._make_room(0)
                 self.stop_event.wait(0.05)
 
-    def _make_room(self, most: int) -> None:
+    def _admit(self, conn: Connection, spoke: bool) -> bool:
+        """Take one more in, if only by cutting one that is unproven."""
+        with self.mutex:
+            full = len(self._connections) >= self._most
+        if full and not self._make_room(0):
+            return False
+        self._make_room(UNPROVEN - 1)
+        with self.mutex:
+            self._connections.add(conn)
+            self._unproven[conn] = spoke
+        return True
+
+    def _make_room(self, most: int) -> bool:
         """Cut one of the unproven, if there are more than so many.
 
         The oldest of those that have not even said the preamble, if there
         is one: strangers, who are in no position to keep slaves out.
         """
         with self.mutex:
-            if len(self._unproven) > most:
-                mute = (conn for conn, spoke in self._unproven.items()
-                        if not spoke)
-                conn = next(mute, None) or next(iter(self._unproven))
-                del self._unproven[conn]
-                conn.cut()
+            if len(self._unproven) <= most:
+                return False
+            mute = (conn for conn, spoke in self._unproven.items()
+                    if not spoke)
+            conn = next(mute, None) or next(iter(self._unproven))
+            del self._unproven[conn]
+            conn.cut()
+            return True
 
     def handle_request(self, conn: Connection) -> None:
         """One connection, from its handshake to its end."""
@@ -469,7 +507,7 @@ class Server(managers.Server):          # type: ignore[misc]
             finally:
                 self._proven(conn)
             conn.deadline = None
-            conn.patience = None        # the ledger knows who is silent
+            conn.patience = STALL       # a slave that lives says so
             conn.send(('#RETURN', None))
             self.serve_client(conn)
         except AuthenticationError:
@@ -479,7 +517,7 @@ class Server(managers.Server):          # type: ignore[misc]
         except (EOFError, OSError) as error:
             log.debug('%s: %s', conn.peer, error)
         finally:
-            conn.close()
+            self._leave(conn)
 
     def serve_client(self, conn: Connection) -> None:
         """Answer calls until the connection ends."""
@@ -502,6 +540,8 @@ class Server(managers.Server):          # type: ignore[misc]
                     conn.send(('#TRACEBACK', 'the master had an error'))
                     return
                 conn.send(('#RETURN', result))
+                # Or they stay until the next call, which may not come.
+                del args, kwds, result
         finally:
             session.close()
 
@@ -510,10 +550,16 @@ class Server(managers.Server):          # type: ignore[misc]
         try:
             conn.start_tls(tls)
         except OSError as error:
-            reason = getattr(error, 'reason', None) or summary(error)
+            reason = _reason(error)
             if reason == 'WRONG_VERSION_NUMBER':
                 conn.say_tls()
             raise BadMessage(f'no TLS ({reason})') from error
+
+    def _leave(self, conn: Connection) -> None:
+        conn.close()
+        with self.mutex:
+            self._unproven.pop(conn, None)
+            self._connections.discard(conn)
 
     def _spoke(self, conn: Connection) -> None:
         with self.mutex:
@@ -523,6 +569,21 @@ class Server(managers.Server):          # type: ignore[misc]
     def _proven(self, conn: Connection) -> None:
         with self.mutex:
             self._unproven.pop(conn, None)
+
+
+def _raise_limit() -> int:
+    """Allow as many open files as may be; gives how many for connections.
+
+    Some are left for what else the master opens, its state first of all.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError):       # macOS says "infinity" and means less
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        most = 1 << 20
+    return most - min(FILES, most // 2)
 
 
 class Manager(managers.BaseManager):    # type: ignore[misc]
@@ -548,20 +609,22 @@ class Manager(managers.BaseManager):    # type: ignore[misc]
 
 
 class _Quiet:
-    """Warnings that strangers cause: one every ten seconds at most."""
+    """Warnings that strangers cause: of each kind one every ten seconds."""
 
     EVERY = 10.0
 
     def __init__(self) -> None:
-        self._next = 0.0
-        self._left_out = 0
+        self._lock = threading.Lock()
+        self._kinds: Dict[str, Tuple[float, int]] = {}  # next, left out
 
     def warn(self, text: str, *args: Any) -> None:
         now = time.monotonic()
-        if now < self._next:
-            self._left_out += 1
-            return
-        if self._left_out:
-            text += f' (and {self._left_out} more like it)'
-        self._next, self._left_out = now + self.EVERY, 0
+        with self._lock:
+            due, left_out = self._kinds.get(text, (0.0, 0))
+            if now < due:
+                self._kinds[text] = due, left_out + 1
+                return
+            self._kinds[text] = now + self.EVERY, 0
+        if left_out:
+            text += f' (and {left_out} more like it)'
         log.warning(text, *args)

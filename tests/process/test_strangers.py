@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from fakes import KEY, greet
-from hostile import of, strangers, watch
+from hostile import of, strangers, visit, watch
 from programs import NUMBERS, eventually
 
 from taskmaster.wire import connect
@@ -33,14 +33,15 @@ def test_31_strangers_of_every_kind(work):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate', 'count=1000000000', KEPT)
     address = '127.0.0.1', master.port
-    _, before = of(master.pid)
-    memory = of(master.pid)[0]
+    visit(address, KEY)                 # all its threads are there now
+    eventually(lambda: master.err.count('Current Job'))
+    memory, before = of(master.pid)
     visits, most, threads = watch(master.pid, address, KEY,
                                   strangers(address, 300, threads=5))
     assert len(visits) >= 1             # it would have raised else
     assert threads <= before + 64 + 2
     assert most < memory + 20           # MB
-    eventually(lambda: of(master.pid)[1] == before)
+    eventually(lambda: of(master.pid)[1] <= before)
     said = [line for line in master.err.splitlines()
             if not line.startswith(('Current Job', 'state', 'Taskmaster'))]
     assert 1 <= len(said) <= 3, said
@@ -49,7 +50,7 @@ def test_31_strangers_of_every_kind(work):
 
 @pytest.mark.parametrize('limits, says', [
     (limited(resource.RLIMIT_NOFILE, 256), ''),
-    (limited(resource.RLIMIT_NOFILE, 40), 'warning: cannot accept'),
+    (limited(resource.RLIMIT_NOFILE, 40), ''),
     (limited(resource.RLIMIT_AS, 600 << 20), 'warning: no thread'),
 ], ids=['256 files', '40 files', 'threads'])
 def test_31_at_the_limit_slaves_come_in(work, limits, says):

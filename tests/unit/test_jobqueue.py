@@ -245,6 +245,21 @@ def test_those_who_wait_come_before_those_who_ask():
     assert take(queue, slave='s3', wait=FOREVER) == (2, ['b'])
 
 
+def test_who_waits_though_it_only_prefetches_is_not_woken_for_ever():
+    """It gets none of the last jobs, which are for those that have none."""
+    queue = filled(['a', 'b'])
+    hello(queue, 'many', workers=100)
+    queue.end()
+    tried = attempts(queue)
+    waiting = Background(lambda: ask(queue, prefetch=True, wait=FOREVER))
+    until(lambda: queue._others)
+    for _ in range(10):
+        queue.counts()
+    assert len(tried) == 1
+    queue.finish('complete')
+    assert waiting.result()[0] == OVER
+
+
 def test_nobody_is_woken_in_vain():
     queue = filled([])
     queue.maxsize = queue._ledger.size = 1

@@ -85,9 +85,35 @@ def test_what_are_no_ranges(value):
 
 
 def test_as_many_ranges_as_may_be():
-    assert len(messages.ranges([[1, 1]] * RANGES)) == RANGES
+    apart = [[2 * n, 2 * n] for n in range(1, RANGES + 1)]
+    assert len(messages.ranges(apart)) == RANGES
 
 
 def test_a_bad_message_is_a_value_error():
     """Which is what the wire takes as out of form."""
     assert issubclass(BadMessage, ValueError)
+
+
+def test_ranges_come_in_order_and_apart():
+    """Ten thousand that overlap would each be looked up in all the books."""
+    assert messages.ranges([[5, 9], [1, 3], [4, 4], [8, 1 << 60]]) == [
+        (1, 1 << 60)]
+    assert messages.ranges([[7, 8], [1, 3]]) == [(1, 3), (7, 8)]
+
+
+def test_refusals_do_not_overlap():
+    report = messages.report(['run', [], [], [
+        [5, 9, 'b'], [1, 3, 'a'], [6, 6, 'c'], [9, 12, 'd'], [13, 13, 'e']]])
+    assert [(one.first, one.last) for one in report.refused] == [
+        (1, 3), (5, 9), (13, 13)]
+
+
+def test_what_is_shown_to_people_cannot_steer_their_terminal():
+    bad = 'a\nERROR: b\x1b[2J\x07\u202e'
+    report = messages.report(['run', [], [[1, bad, bad, 1]], [[2, 2, bad]]])
+    who = messages.introduction([messages.PROTOCOL, bad, 's', bad, 1, None,
+                                 None, None, [], None])
+    for shown in (report.failed[0].error, report.refused[0].error,
+                  who.version, who.name):
+        assert shown == 'a?ERROR: b?[2J??'
+    assert report.failed[0].traceback == bad    # goes to a file, as JSON

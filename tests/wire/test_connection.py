@@ -240,6 +240,31 @@ def test_cut_wakes_who_waits(pair):
     other.cut()
 
 
+def test_a_cut_is_not_lost_while_tls_begins(pair):
+    """There is no socket to end then: TLS takes it out of our hands."""
+    one, other = pair
+
+    class Context:
+        def wrap_socket(self, sock, **options):
+            self.wrapped = socket.socket(fileno=sock.detach())
+            one.cut()
+            self.wrapped.do_handshake = lambda: None
+            return self.wrapped
+
+    class Socket(socket.socket):
+        do_handshake = None
+
+    context = Context()
+    context.wrapped = None
+    socket_class, socket.socket = socket.socket, Socket
+    try:
+        one.start_tls(context)
+    finally:
+        socket.socket = socket_class
+    with pytest.raises(EOFError):
+        other.recv()
+
+
 def test_a_closed_connection_fails(pair):
     one, other = pair
     one.close()

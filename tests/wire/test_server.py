@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from multiprocessing import AuthenticationError
 
 import pytest
@@ -118,8 +118,11 @@ def test_warnings_that_were_left_out_are_counted(server, caplog):
     for _ in range(3):
         with pytest.raises(KeyRefused):
             wire.connect(server.address, b'another key')
-    until(lambda: server._quiet._left_out == 2)
-    server._quiet._next = 0.0           # ten seconds later
+    kind = '%s does not hold the key'
+    until(lambda: server._quiet._kinds[kind][1] == 2)
+    server._quiet.warn('another kind')      # is not left out
+    assert 'another kind' in caplog.text
+    server._quiet._kinds[kind] = 0.0, 2     # ten seconds later
     with pytest.raises(KeyRefused):
         wire.connect(server.address, b'another key')
     until(lambda: '2 more' in caplog.text)
@@ -355,13 +358,60 @@ def test_the_oldest_of_too_many_unproven_is_cut(serve, queue, monkeypatch):
                 socks.append(socket.create_connection(server.address, LONG))
             for sock in socks[:3]:
                 assert all_of(sock) == b''
-            assert len(server._unproven) == 5
+            until(lambda: len(server._unproven) == 5)
             assert take(link) == (1, [1])   # it has proved the key
             a_slave_is_served(server, 2)
         finally:
             for sock in socks:
                 sock.close()
     until(lambda: not server._unproven)
+
+
+def test_strangers_that_say_the_preamble_do_not_keep_slaves_out(
+        serve, queue, monkeypatch):
+    """It is public.  What has just come in is never what is cut."""
+    monkeypatch.setattr(wire, 'UNPROVEN', 5)
+    monkeypatch.setattr(wire, 'HANDSHAKE', 1000.0)
+    server = serve(queue)
+    with ExitStack() as stack:
+        for _ in range(12):
+            sock = stack.enter_context(closing(
+                socket.create_connection(server.address, LONG)))
+            sock.sendall(wire.FIRST)
+        until(lambda: list(server._unproven.values()) == [True] * 5)
+        for number in range(3):
+            with closing(wire.connect(server.address, KEY)) as link:
+                greet(link, f'slave {number}')
+
+
+def test_strangers_make_room_for_slaves_when_all_is_taken(
+        serve, queue, monkeypatch, caplog):
+    """And when slaves have taken it all, one more is turned away."""
+    server = serve(queue)
+    server._most = 4
+    with ExitStack() as stack:
+        for _ in range(9):
+            stack.enter_context(closing(
+                socket.create_connection(server.address, LONG)))
+        for number in range(1, 5):
+            link = stack.enter_context(closing(
+                wire.connect(server.address, KEY)))
+            greet(link, f'member {number}')
+            assert take(link) == (number, [number])
+        until(lambda: not server._unproven)
+        until(lambda: len(server._connections) == 4)
+        with pytest.raises((EOFError, OSError)):
+            wire.connect(server.address, KEY)
+    assert 'raise ulimit -n' in caplog.text
+    until(lambda: not server._connections)
+    a_slave_is_served(server, 5)
+
+
+def test_a_member_that_never_speaks_is_cut(serve, queue, monkeypatch):
+    monkeypatch.setattr(wire, 'STALL', 0.05)
+    server = serve(queue)
+    with closing(wire.connect(server.address, KEY)):
+        until(lambda: not server._connections)
 
 
 def test_many_strangers_then_a_slave(server, caplog):
@@ -440,6 +490,8 @@ RAW = {
     'no list': frame(b'7'),
     'an object': frame(b'{"a":1,"b":2,"c":3,"d":4}'),
     'null': frame(b'null'),
+    'a number of many digits': frame(b'["queue","hello",[' + b'9' * 3_000_000
+                                     + b'],{}]'),
     'deep': frame(b'[' * 1_000_000),
     'too large a frame': struct.pack('!Q', REQUEST_BYTES + 1),
     'a large number': frame(b'["queue","hello",[' + b'9' * 5000 + b'],{}]'),
