@@ -35,6 +35,7 @@ from typing import (TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence,
 
 from .errors import ConfigError, KeyRefused, Unreachable
 from .messages import PREAMBLE, REQUEST_BYTES, BadMessage, Payload
+from .sizing import LEASE_BYTES
 from .texts import summary
 
 if TYPE_CHECKING:       # nobody else needs the ssl module
@@ -419,6 +420,10 @@ class Server(managers.Server):          # type: ignore[misc]
               tls: Optional['Context'] = None) -> None:
         """Serve on daemon threads; ``open_session`` makes one a peer."""
         self.stop_event = threading.Event()
+        # glibc gives freed memory back to the system, and each lease would
+        # fetch it again, page by page, unless it once saw a block as large
+        # come and go: it keeps twice that (mallopt(3), M_MMAP_THRESHOLD).
+        bytes(2 * LEASE_BYTES)
         self._tls = tls
         self._open_session = open_session
         # Those that have not proved the key; whether they said the preamble.
