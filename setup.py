@@ -22,5 +22,6 @@ setup(
         'tm-slave = taskmaster.cli:slave',
         'tm-spawn = taskmaster.cli:spawn',
         'tm-run = taskmaster.cli:run',
+        'tm-ctl = taskmaster.cli:ctl',
     ]},
 )

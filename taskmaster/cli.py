@@ -1,23 +1,28 @@
 """The command lines: what is typed, turned into the objects that do it."""
 
 import argparse
+import json
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
+import time
 from typing import Any, Callable, List, Mapping, NoReturn, Optional, Sequence
 
 from . import __version__, targets
-from .errors import TaskmasterError, UsageError
+from .control import COMMANDS, RATE, lines
+from .errors import TaskmasterError, Unreachable, UsageError
 from .progress import Progress
 from .secret import ENV_HOST, ENV_KEY, HOST, PORT, Address, address, key
 from .signals import Signals, die_by
+from .texts import summary
 
 log = logging.getLogger(__package__)
 
 Parser = argparse.ArgumentParser
+NOTHING: Any = object()     # an argument that was not given
 
 
 # -- the parsers ----------------------------------------------------------
@@ -63,6 +68,9 @@ def _source_options(parser: Parser) -> None:
     parser.add_argument('--retry-failed', action='store_true',
                         help='run the jobs of the failures file again, '
                         'instead of get_jobs')
+    parser.add_argument('--rate', type=_rate, metavar='N',
+                        help='so many jobs a second at most, over all slaves '
+                        '(default: as many as can be)')
     parser.add_argument('--no-progress', action='store_true',
                         help='no status line')
     parser.add_argument('--tls-cert', metavar='FILE',
@@ -81,6 +89,10 @@ def _slave_options(parser: Parser) -> None:
     parser.add_argument('--timeout', type=_seconds, default=60.0,
                         metavar='S', help='how long to look for the master, '
                         'in seconds (default: 60)')
+    _trust_option(parser)
+
+
+def _trust_option(parser: Parser) -> None:
     parser.add_argument('--tls-ca', metavar='FILE',
                         help='speak TLS, with a master whose certificate is '
                         'signed by one in this file, or is in it')
@@ -104,6 +116,15 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError('must be a number of seconds')
+    return value
+
+
+def _rate(text: str) -> Optional[float]:
+    if text == 'off':
+        return None
+    value = float(text)
+    if not 0 < value <= 1e9:
+        raise argparse.ArgumentTypeError('must be above 0, or "off"')
     return value
 
 
@@ -181,6 +202,35 @@ def run_parser() -> Parser:
     return parser
 
 
+def ctl_parser() -> Parser:
+    parser = _parser(
+        'ctl', 'Look at and steer a running master, from anywhere.', '''\
+  tm-ctl status                           of the master right here
+  tm-ctl status --json --host=db1 --key-file=key
+  tm-ctl pause                            hand out no more jobs; survives a
+                                          restart of the master
+  tm-ctl resume
+  tm-ctl rate 500                         at most 500 jobs a second
+  tm-ctl rate off
+  tm-ctl stop --run=migrate               drain, save, end; if it is that run
+''')
+    parser.add_argument('command', metavar='COMMAND',
+                        choices=('status', *COMMANDS),
+                        help='status, pause, resume, rate or stop')
+    parser.add_argument('value', nargs='?', type=_rate, metavar='N',
+                        default=NOTHING,
+                        help='of rate: jobs a second, or off')
+    parser.add_argument('--json', action='store_true',
+                        help='the status for a script')
+    parser.add_argument('--run', metavar='NAME', help='do nothing if the '
+                        'master serves another run than this')
+    parser.add_argument('--timeout', type=_seconds, default=5.0, metavar='S',
+                        help='how long to look for the master, in seconds '
+                        '(default: 5)')
+    _trust_option(parser)
+    return parser
+
+
 # -- what they do ---------------------------------------------------------
 
 def run_master(options: argparse.Namespace) -> int:
@@ -208,11 +258,7 @@ def run_slave(options: argparse.Namespace) -> int:
     from .wire import connect
     environ: Any = os.environ
     tell = watch_parent(environ)
-    secret, place = _key(options), _address(options)
-    tls = None
-    if options.tls_ca:
-        from .tls import trusting
-        tls = trusting(options.tls_ca)
+    secret, place, tls = _key(options), _address(options), _trust(options)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
     target, handler = from_target(options.target, options.retries)
     slave = Slave(
@@ -274,6 +320,52 @@ def run_run(options: argparse.Namespace) -> int:
     return _ended(local.run(), local.stopped_by)
 
 
+def run_ctl(options: argparse.Namespace) -> int:
+    if (options.command == RATE) != (options.value is not NOTHING):
+        raise UsageError('give a number, or off, to rate and nothing else')
+    from .messages import REFUSED
+    secret, place, tls = _key(options), _address(options), _trust(options)
+    link = _look_for(place, secret, tls, options.timeout)
+    try:
+        if options.command == 'status':
+            reply = link.call('status', options.run)
+        else:
+            reply = link.call('control', options.run, options.command,
+                              options.value if options.command == RATE
+                              else None)
+    except (OSError, EOFError) as error:
+        raise Unreachable(f'no answer from the master ({error})') from error
+    finally:
+        link.close()
+    if reply[0] == REFUSED:
+        refused = TaskmasterError(reply[2])
+        refused.exit_code = reply[1]
+        raise refused
+    if options.command != 'status':
+        print_line(reply[1])
+    elif options.json:
+        print_line(json.dumps(reply[1], indent=2))
+    else:
+        for line in lines(reply[1]):
+            print_line(line)
+    return 0
+
+
+def _look_for(place: Address, secret: bytes, tls: Any, timeout: float) -> Any:
+    """A link to the master; raises Unreachable when there is none."""
+    from .wire import connect, name_of
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return connect(place, secret, tls)
+        except (OSError, EOFError) as error:
+            if time.monotonic() >= deadline:
+                raise Unreachable(
+                    f'no master at {name_of(place)} ({summary(error)}); '
+                    'check --host') from error
+        time.sleep(0.1)
+
+
 def _ended(code: int, signalled: Optional[int]) -> int:
     if signalled is not None:
         _flush()
@@ -285,6 +377,14 @@ def _ended(code: int, signalled: Optional[int]) -> int:
 
 def _address(options: argparse.Namespace) -> Address:
     return address(options.host)
+
+
+def _trust(options: argparse.Namespace) -> Any:
+    """What a connection over TLS needs, or None."""
+    if not options.tls_ca:
+        return None
+    from .tls import trusting
+    return trusting(options.tls_ca)
 
 
 def _key(options: argparse.Namespace) -> bytes:
@@ -384,15 +484,18 @@ def run(arguments: Optional[Sequence[str]] = None) -> NoReturn:
     _main(run_parser, run_run, arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Optional[Sequence[str]]], NoReturn]] = {
-    'master': master, 'slave': slave, 'spawn': spawn, 'run': run}
+def ctl(arguments: Optional[Sequence[str]] = None) -> NoReturn:
+    _main(ctl_parser, run_ctl, arguments)
+
+
+SCRIPTS: Mapping[str, Callable[[Optional[Sequence[str]]], NoReturn]] = {
+    'master': master, 'slave': slave, 'spawn': spawn, 'run': run, 'ctl': ctl}
 
 
 def main() -> NoReturn:
     """``python -m taskmaster master ...``"""
     name = sys.argv[1] if len(sys.argv) > 1 else ''
-    if name not in COMMANDS:
-        _to_stderr(f'usage: python -m taskmaster {{{",".join(COMMANDS)}}} '
-                   '...')
+    if name not in SCRIPTS:
+        _to_stderr(f'usage: python -m taskmaster {{{",".join(SCRIPTS)}}} ...')
         sys.exit(UsageError.exit_code)
-    COMMANDS[name](sys.argv[2:])
+    SCRIPTS[name](sys.argv[2:])

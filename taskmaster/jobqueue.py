@@ -19,6 +19,7 @@ from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
                     Sequence, Tuple, Union)
 
 from . import sizing
+from .control import BATCH, Bucket
 from .ledger import FailedJob, Lease, Ledger
 from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
                        Introduction, Payload, Range, Reply, Report)
@@ -37,6 +38,19 @@ class Oldest(NamedTuple):
     job: Any
     slave: str          # host:pid, or '' when nobody has it
     age: float          # seconds
+
+
+class SlaveReport(NamedTuple):
+    """What `tm-ctl status` tells of a slave."""
+
+    name: str
+    workers: int
+    connected: bool
+    done: int
+    failed: int
+    rate: float         # jobs a second since its hello
+    in_hand: int
+    oldest: Optional[float]     # seconds that it has had a lease, at most
 
 
 class Counts(NamedTuple):
@@ -75,6 +89,7 @@ class JobQueue:
         self._others: Deque[threading.Condition] = deque()  # for the end
         self._room = self._lock.condition()     # there is room
         self._weight = sizing.Weight()
+        self._bucket: Optional[Bucket] = None       # a limit of the rate
         self._sessions: Dict[str, object] = {}      # the newest of a slave
         self._too_many = too_many
         self._reasons: Dict[str, str] = {}  # why nothing is leased now
@@ -211,6 +226,19 @@ class JobQueue:
                 self._reasons[who] = reason
                 self._wake_all()
 
+    def set_rate(self, rate: Optional[float]) -> None:
+        """Lease so many jobs a second, or None: as many as can be."""
+        with self._lock:
+            self._bucket = Bucket(rate, self._clock()) if rate else None
+            self._wake_all()
+
+    def pace(self) -> Optional[float]:
+        """Wake who may go on; in how many seconds to ask again, if ever."""
+        with self._lock:
+            self._wake_one()
+            return (None if self._bucket is None else
+                    self._bucket.delay(self._clock()) or BATCH)
+
     def drain(self, reason: str, give_back: bool = False) -> None:
         """Lease no new jobs; what slaves have in hand they finish.
 
@@ -298,6 +326,20 @@ class JobQueue:
                           len(self._sessions), ledger.failed,
                           len(ledger.unrecorded()))
 
+    def slaves(self) -> List[SlaveReport]:
+        """A slave each, those with the oldest lease first."""
+        with self._lock:
+            now = self._clock()
+            found = []
+            for slave in self._ledger.slaves.values():
+                ages = [now - piece.since for piece in slave.pieces]
+                found.append(SlaveReport(
+                    slave.name, slave.workers, slave.dropped is None,
+                    slave.done, slave.failed,
+                    slave.done / max(now - slave.since, 1e-9), slave.in_hand,
+                    max(ages, default=None)))
+        return sorted(found, key=lambda slave: -(slave.oldest or 0))
+
     def oldest(self) -> Optional[Oldest]:
         with self._lock:
             piece = self._ledger.lowest()
@@ -361,9 +403,14 @@ class JobQueue:
                 want = 0
             ready = self.qsize()
             if self._draining or not (self.held or overtaking):
-                lease = ledger.lease(slave, want, now, prefetch,
+                allowed = want
+                if self._bucket is not None and not self._draining:
+                    allowed = self._bucket.allow(want, now)
+                lease = ledger.lease(slave, allowed, now, prefetch,
                                      self._draining)
                 if lease is not None:
+                    if self._bucket is not None:
+                        self._bucket.spend(len(lease.jobs))
                     if self.qsize() <= self.maxsize // 2:
                         self._room.notify()
                     return lease
@@ -396,7 +443,8 @@ class JobQueue:
     def _wake_one(self) -> None:
         # In vain it would wake the next one in vain, and so on for ever.
         if (self.waiters and not self.waking
-                and not (self.held or self._ledger.full)):
+                and not (self.held or self._ledger.full)
+                and not (self._bucket and self._bucket.delay(self._clock()))):
             self.waking = True
             self.waiters.popleft().notify()
 

@@ -1,23 +1,26 @@
 """The master: puts source, feeder, queue, recorder and server together.
 
-Four threads beside those that serve: the main one (progress, and when it is
+Five threads beside those that serve: the main one (progress, and when it is
 over), the feeder, the *saver* (failures, then the watermark: all that writes
-files) and the *expirer* (slaves that are silent), which shares no thread
-with a disk or a terminal that may hang.
+files), the *expirer* (slaves that are silent), which shares no thread
+with a disk or a terminal that may hang, and the *pacer* (`--rate`).
 """
 
 import logging
 import secrets
+import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
+from . import __version__
+from .control import PAUSE, RATE, STOP
 from .errors import (EX_FAILED_JOBS, OperatorError, SaveError,
                      TaskmasterError, TooManyFailures, Unreachable)
 from .feeder import Feeder
 from .jobqueue import JobQueue
 from .messages import COMPLETE, STOPPED
-from .progress import Progress, Status
+from .progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from .recorder import Recorder
 from .session import Session
 from .texts import summary
@@ -33,6 +36,7 @@ SAVE = 1.0          # seconds between two saves of the state
 FAREWELL = 5.0      # seconds in which slaves may hear that the run is over
 QUIET = 10.0        # seconds without a job from get_jobs that are mentioned
 PATIENCE = 60.0     # seconds without a failures file until leases stop
+LOOKS = 40          # at the queue, to tell whether source or slaves are slower
 STUCK = 30.0        # seconds in one slave's hands after which a job is named
 
 
@@ -42,13 +46,15 @@ class Master:
     ``size`` is how many jobs the queue holds; ``too_many`` says of the
     numbers of jobs failed and finished whether to stop; ``any_port`` is
     whether another one will do where that of ``address`` is taken; ``tls``
-    is for a port that others can reach (see `tls.serving`).
+    is for a port that others can reach (see `tls.serving`); ``rate`` is how
+    many jobs a second to lease at most.
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
                  progress: Progress, size: int = 10_000,
                  too_many: Callable[[int, int], bool] = lambda f, n: False,
-                 any_port: bool = False, tls: Optional['Context'] = None):
+                 any_port: bool = False, tls: Optional['Context'] = None,
+                 rate: Optional[float] = None):
         self.stopped_by: Optional[int] = None       # a signal
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
@@ -66,6 +72,10 @@ class Master:
         self._troubled = 0.0                        # since when
         self._error: Optional[TaskmasterError] = None   # ends the run
         self._source_seen = (0, 0.0)    # jobs fed, and when that changed
+        self._limit = rate
+        self._steered = threading.Event()       # for the pacer
+        self._speed = Rate(SHOWN_WINDOW)
+        self._starved = [0, 0]          # looks at the queue: empty, and all
 
     def open(self) -> Address:
         """Take the lock, load the state, bind.  Gives the address.
@@ -100,18 +110,24 @@ class Master:
         Gives the exit code; raises the TaskmasterError that ended the run.
         When it was stopped, `stopped_by` is the signal.
         """
-        self._server.start(lambda: Session(self.queue), self._tls)
+        if self._recorder.paused:
+            log.info('paused, as the last run was; tm-ctl resume goes on')
+            self.queue.hold('pause', 'paused')
+        self.queue.set_rate(self._limit)
+        self._server.start(lambda: Session(self.queue, self), self._tls)
         log.info("Taskmaster server running on '%s'",
                  name_of(self._server.address))
         self._progress.start(self._recorder.count)
         saver = self._thread('saver', self._keep_saving)
         self._thread('expirer', self._keep_expiring)
+        self._thread('pacer', self._keep_pace)
         self._feeder.start()
         while not self._over():
             self._news.wait(TICK)
             self._news.clear()
-            self._progress.update(self.status())
+            self._look()
         self._ended.set()
+        self._steered.set()
         self._to_save.set()
         saver.join()
         self._save(complete=self._complete)
@@ -134,6 +150,58 @@ class Master:
                                 'correct what ended them and start again')
         error.exit_code = code or error.exit_code
         self._fail(error)
+
+    # -- steering, by any thread ------------------------------------------
+
+    def control(self, command: str, rate: Optional[float]) -> str:
+        """As `control.Steered`: for a key holder, wherever that is."""
+        if command == STOP:
+            if not self.queue.draining:
+                self.stop(signal.SIGTERM)
+            return 'stopping: jobs in hand are finished and saved first'
+        if command == RATE:
+            self._limit = rate or None
+            self.queue.set_rate(self._limit)
+            self._steered.set()
+            said = (f'at most {rate:g} jobs a second' if rate
+                    else 'as fast as can be')
+        else:
+            self._recorder.paused = command == PAUSE
+            self.queue.hold('pause', 'paused' if command == PAUSE else '')
+            self._to_save.set()
+            said = 'paused' if command == PAUSE else 'going on'
+        log.info('%s (tm-ctl)', said)
+        return said
+
+    def report(self) -> Dict[str, Any]:
+        """As `control.Steered`: what `tm-ctl status --json` shows."""
+        status, oldest = self.status(), self.queue.oldest()
+        rate = self._speed.per_second()
+        empty, looks = self._starved
+        return {
+            'run': self.queue.name, 'version': __version__,
+            'state': status.state or 'running', 'paused':
+            self._recorder.paused, 'current': status.current,
+            'total': status.total, 'failed': status.failed, 'rate': rate,
+            'limit': self._limit, 'eta': estimate(status, rate),
+            'queued': status.queued, 'size': self.queue.maxsize,
+            'slower': ('source' if 2 * empty > looks else
+                       'rate' if self._limit else 'slaves'),
+            'oldest': None if oldest is None else {
+                'number': self._recorder.count + oldest.number,
+                'key': self._recorder.shown_key(oldest.job),
+                'slave': oldest.slave, 'age': oldest.age},
+            'slaves': [slave._asdict() for slave in self.queue.slaves()]}
+
+    def _look(self) -> None:
+        status = self.status()
+        self._progress.update(status)
+        self._speed.add(time.monotonic(), status.current)
+        empty, looks = self._starved
+        if looks >= LOOKS:              # the older ones count less and less
+            empty, looks = empty // 2, looks // 2
+        self._starved = [empty + (status.queued < self.queue.maxsize // 2),
+                         looks + 1]
 
     def status(self) -> Status:
         counts = self.queue.counts()
@@ -239,6 +307,12 @@ class Master:
     def _keep_expiring(self) -> None:
         while not self._ended.wait(TICK):
             self.queue.expire()
+
+    def _keep_pace(self) -> None:
+        """Let jobs go at a limited rate; asleep while there is none."""
+        while not self._ended.is_set():
+            self._steered.wait(self.queue.pace())
+            self._steered.clear()
 
     def _keep_saving(self) -> None:
         due = 0.0

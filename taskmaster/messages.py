@@ -12,6 +12,11 @@ of bounded size and is checked here, field by field, before it is believed.
                                  | [OVER, 'complete' or 'stopped']
                                  | [STRANGER]    (say hello first)
     give_back(run, ranges)      -> [WAIT, span, reason] | [STRANGER]
+    status(run name)            -> [STATUS, {...}] | [REFUSED, code, line]
+    control(run name, command, rate)
+                                -> [STATUS, line] | [REFUSED, code, line]
+
+The last two need no `hello`; the run name may be null: whichever it is.
 
 `jobs` is a pickled list, the only bytes there are.  Ranges are lists of
 [first, last] job numbers, both included.
@@ -25,6 +30,7 @@ PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
 WELCOME, REFUSED = 'welcome', 'refused'
 LEASE, WAIT, GIVE_BACK = 'lease', 'wait', 'give back'
 OVER, STRANGER = 'over', 'stranger'
+STATUS = 'status'
 COMPLETE, STOPPED = 'complete', 'stopped'
 
 REQUEST_BYTES = 4 << 20     # the longest thing that a slave may say
@@ -34,6 +40,7 @@ RUN_NAME = 100_000          # characters; it has the arguments in it
 TRACEBACK = 10_000          # characters of a traceback
 RANGES = 10_000             # in a report
 NUMBER = 1 << 62            # above any job number
+RATE = 1e9                  # jobs a second, above any
 
 Range = Tuple[int, int]
 

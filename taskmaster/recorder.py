@@ -7,7 +7,7 @@ what became of each.  One thread at a time (the saver's, once a run goes on).
 
 import logging
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 from .checkpoint import Checkpoint, StateFile
 from .errors import ConfigError, OperatorError
@@ -34,7 +34,8 @@ class Recorder:
         self.failures = FailuresFile(_beside(path))
         self._reset = reset
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
-        self._saved: Tuple[int, int, bool] = (0, 0, False)  # what is on disk
+        self.paused = False         # by `tm-ctl pause`, until it is resumed
+        self._saved = (0, 0, False, False)      # what is on disk
         self._saved_key: Any = None
         self._said = 0
 
@@ -91,7 +92,7 @@ class Recorder:
         if not self.source.resumable:
             return
         count = self._start.count + number
-        new = count, self.failed, complete
+        new = count, self.failed, complete, self.paused and not complete
         if new == self._saved:
             return
         key = self._key(number, job)
@@ -100,8 +101,7 @@ class Recorder:
             raise OperatorError(
                 f'two jobs have the key {short(safe_repr(key))}; keys must '
                 'be unique, or a run could not be resumed')
-        self.state.save(Checkpoint(key, count, self.failed, complete,
-                                   time=time.time()))
+        self.state.save(Checkpoint(key, *new, time=time.time()))
         self._saved, self._saved_key = new, key
 
     def finish(self) -> None:
@@ -111,6 +111,13 @@ class Recorder:
         """Let go of files and lock."""
         self.failures.close()
         self.state.close()
+
+    def shown_key(self, job: Any) -> str:
+        """The key of a job for a person; any thread may ask."""
+        try:
+            return short(safe_repr(self.source.key(job)))
+        except OperatorError:
+            return short(safe_repr(job))
 
     # -- loading ----------------------------------------------------------
 
@@ -134,7 +141,9 @@ class Recorder:
                      found.count, self.failed)
         if found is not None:
             self._start = found
-            self._saved = found.count, found.failed, found.complete
+            self._saved = (found.count, found.failed, found.complete,
+                           found.paused)
+            self.paused = found.paused
             self._saved_key = found.key
 
     def _forget(self) -> None:

@@ -6,20 +6,23 @@ Every field of every message is checked here, then handed to the job queue.
 from typing import Any, Optional
 
 from . import __version__, messages
+from .control import COMMANDS, Steered
 from .errors import ConfigError, VersionMismatch
 from .jobqueue import JobQueue
-from .messages import (PROTOCOL, REFUSED, STRANGER, BadMessage, Introduction,
-                       Reply)
+from .messages import (PROTOCOL, REFUSED, STATUS, STRANGER, BadMessage,
+                       Introduction, Reply)
 from .targets import module_of
 
 
 class Session:
     """One slave's connection to the queue."""
 
-    exposed = {'hello': 1, 'work': 4, 'give_back': 2}   # arguments
+    exposed = {'hello': 1, 'work': 4, 'give_back': 2,   # arguments
+               'status': 1, 'control': 3}
 
-    def __init__(self, queue: JobQueue):
+    def __init__(self, queue: JobQueue, master: Optional[Steered] = None):
         self._queue = queue
+        self._master = master
         self._slave: Optional[str] = None
 
     def hello(self, introduction: Any) -> Reply:
@@ -46,6 +49,31 @@ class Session:
         if self._slave is None:
             return [STRANGER]
         return self._queue.give_back(self._slave, *checked)
+
+    def status(self, run_name: Any) -> Reply:
+        return self._other_run(run_name) or [STATUS, self._steered.report()]
+
+    def control(self, run_name: Any, command: Any, rate: Any) -> Reply:
+        if messages.text(command) not in COMMANDS:
+            raise BadMessage('an unknown command')
+        if rate is not None:
+            rate = messages.seconds(rate, messages.RATE)
+        return self._other_run(run_name) or [
+            STATUS, self._steered.control(command, rate)]
+
+    @property
+    def _steered(self) -> Steered:
+        if self._master is None:
+            raise BadMessage('nothing to steer')
+        return self._master
+
+    def _other_run(self, run_name: Any) -> Optional[Reply]:
+        wanted = messages.optional(run_name, messages.RUN_NAME)
+        if wanted is None or wanted == self._queue.name:
+            return None
+        return [REFUSED, ConfigError.exit_code,
+                f'the master serves the run {self._queue.name}, not {wanted}; '
+                'give the right --host or --run']
 
     def heard(self) -> None:
         """The slave takes what is sent to it, so it lives."""

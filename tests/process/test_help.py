@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize('name', ['master', 'slave', 'spawn', 'run'])
+@pytest.mark.parametrize('name', ['master', 'slave', 'spawn', 'run', 'ctl'])
 def test_help(name):
     said = subprocess.run([sys.executable, '-m', 'taskmaster', name, '--help'],
                           capture_output=True, text=True, timeout=60)

@@ -105,7 +105,7 @@ def test_a_slave_that_speaks_tls_at_a_plain_master(work, tls):
     slave = work.finish('slave', 'migrate', tls.ca, '--timeout=0.3',
                         master.host)
     assert slave.code() == 69
-    assert 'does not speak TLS' in slave.err.splitlines()[-1]
+    assert 'no TLS with' in slave.err.splitlines()[-1]
     assert '--tls-cert' in slave.err.splitlines()[-1]
 
 

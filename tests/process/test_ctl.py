@@ -1,0 +1,142 @@
+"""`tm-ctl`: looking at a master and steering it."""
+
+import json
+import signal
+
+import pytest
+from programs import NUMBERS, eventually
+
+FIELDS = {'run', 'version', 'state', 'paused', 'current', 'total', 'failed',
+          'rate', 'limit', 'eta', 'queued', 'size', 'slower', 'oldest',
+          'slaves'}
+OF_SLAVE = {'name', 'workers', 'connected', 'done', 'failed', 'rate',
+            'in_hand', 'oldest'}
+
+
+@pytest.fixture
+def ctl(work):
+    """``ctl(master, words...)``: what it printed, having exited with 0."""
+    def run(master, *words):
+        program = work.finish('ctl', *words, master.host)
+        assert program.code() == 0, program.err
+        assert program.err == ''
+        return program.out
+    return run
+
+
+def status(ctl, master):
+    return json.loads(ctl(master, 'status', '--json'))
+
+
+def test_status(work, ctl):
+    work.write('migrate.py', NUMBERS + '''
+    if job == 500:
+        block('blocked')
+''')
+    master = work.start('master', 'migrate', '--size=2000')
+    slave = work.start('slave', 'migrate', master.host)
+    eventually(lambda: work.has('blocked'))
+    found = eventually(lambda: (
+        now := status(ctl, master))['current'] == 499 and now)
+    assert found.keys() == FIELDS
+    one, = found['slaves']
+    assert one.keys() == OF_SLAVE
+    assert one['name'].endswith(f':{slave.pid}') and one['connected']
+    assert one['done'] == 499 and one['in_hand'] >= 1
+    oldest = found['oldest']
+    assert (oldest['number'], oldest['key']) == (500, '500')
+    assert oldest['slave'] == one['name'] and 0 <= oldest['age'] < 60
+    assert (found['run'], found['state'], found['failed']) == (
+        'migrate', 'running', 0)
+    said = ctl(master, 'status')
+    assert 'run:     migrate\n' in said and '499 finished' in said
+    assert f'job 500 (key 500), with {one["name"]}' in said
+    work.touch('go')
+    assert (master.code(), slave.code()) == (0, 0)
+
+
+def test_pause_survives_the_master(work, ctl):
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate')
+    assert ctl(master, 'pause') == 'paused\n'
+    master.says('^paused ')
+    slave = work.start('slave', 'migrate', master.host)
+    eventually(lambda: status(ctl, master)['slaves'])
+    master.says(r'Slaves: 1 .* paused$')
+    eventually(lambda: work.has('migrate.state')
+               and work.state()['paused'])
+    master.send(signal.SIGKILL)
+    master.code()
+    again = work.start('master', 'migrate', master.host)
+    again.says('^paused, as the last run was; tm-ctl resume goes on')
+    eventually(lambda: status(ctl, again)['slaves'])
+    assert status(ctl, again)['paused'] and not work.lines('done')
+    assert ctl(again, 'resume') == 'going on\n'
+    assert (again.code(), slave.code()) == (0, 0)
+    assert not work.state()['paused']
+    work.check(range(1, 1001))
+
+
+def test_a_rate_is_lifted(work, ctl):
+    """At that rate it would take eleven days."""
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate', '--rate=0.001')
+    slaves = [work.start('slave', 'migrate', master.host) for _ in range(2)]
+    eventually(lambda: len(status(ctl, master)['slaves']) == 2)
+    assert status(ctl, master)['limit'] == 0.001
+    assert ctl(master, 'rate', '0.002') == 'at most 0.002 jobs a second\n'
+    assert status(ctl, master)['limit'] == 0.002
+    assert not work.lines('done')
+    assert ctl(master, 'rate', 'off') == 'as fast as can be\n'
+    assert [one.code() for one in (master, *slaves)] == [0, 0, 0]
+    work.check(range(1, 1001))
+
+
+def test_jobs_go_on_at_a_rate(work):
+    work.write('migrate.py', NUMBERS)
+    run = work.finish('run', 'migrate', '3', '--rate=2000')
+    assert run.code() == 0
+    work.check(range(1, 1001))
+
+
+def test_stop_is_a_sigterm_from_afar(work, ctl):
+    work.write('migrate.py', NUMBERS + '''
+    if job == 500 and first('once'):
+        block('blocked')
+''')
+    master = work.start('master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host)
+    eventually(lambda: work.has('blocked'))
+    assert ctl(master, 'stop').startswith('stopping')
+    assert ctl(master, 'stop').startswith('stopping')   # asked once more
+    assert master.process.poll() is None
+    work.touch('go')
+    assert master.code() == -signal.SIGTERM
+    again = work.start('master', 'migrate', master.host)
+    assert (again.code(), slave.code()) == (0, 0)
+    work.check(range(1, 1001))
+
+
+def test_only_the_run_that_is_meant(work, ctl):
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate', 'count=5')
+    refused = work.finish('ctl', 'stop', '--run=migrate', master.host)
+    assert refused.code() == 78
+    line, = refused.err.splitlines()
+    assert 'migrate count=5' in line and '--run' in line
+    assert ctl(master, 'pause', '--run=migrate count=5') == 'paused\n'
+    assert status(ctl, master)['paused']
+
+
+def test_errors_are_one_line(work):
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate')
+    for words, code, says in [
+            (['status', master.host, '--key=another'], 77, '--key'),
+            (['status', '--host=127.0.0.1:1', '--timeout=0'], 69, '--host'),
+            (['rate', master.host], 2, 'give a number'),
+            (['pause', '5', master.host], 2, 'give a number')]:
+        ended = work.finish('ctl', *words)
+        assert ended.code() == code
+        line, = ended.err.splitlines()
+        assert says in line and ended.out == ''
