@@ -16,10 +16,11 @@ it is called:
     jobqueue.py             the capped queue: one lock round the ledger
     ledger.py, sizing.py    every transition of a job; how long a lease is
     session.py, messages.py what a slave may say, and the checks of it
-    wire.py                 manager, server, connection, proof of the key
+    wire.py, tls.py         manager, server, connection, proof of the key
     slave.py, hand.py       the slave: its link, and what it has in hand
     handlers.py             calls the operator's function
     checkpoint.py, failures.py (keys.py, files.py)   what is kept on disk
+    control.py              how fast jobs go, and what `tm-ctl` may ask for
     master.py               puts the master together; saves, reports, ends
     supervisor.py, local.py child slaves; master and slaves in one
     progress.py, signals.py, secret.py, texts.py, errors.py

@@ -68,6 +68,10 @@ def _source_options(parser: Parser) -> None:
     parser.add_argument('--retry-failed', action='store_true',
                         help='run the jobs of the failures file again, '
                         'instead of get_jobs')
+    parser.add_argument('--total', type=_natural, metavar='N',
+                        help='how many jobs get_jobs would yield from the '
+                        'beginning, for per cent and ETA (default: what '
+                        'count_jobs says, if there is one)')
     parser.add_argument('--rate', type=_rate, metavar='N',
                         help='so many jobs a second at most, over all slaves '
                         '(default: as many as can be)')

@@ -89,7 +89,8 @@ def make_master(source: Source, address: Address, key: bytes,
     recorder = (RetryRecorder(source, path) if options.retry_failed
                 else Recorder(source, path, options.reset))
     return Master(recorder, address, key, progress, options.size,
-                  options.max_failures, any_port, tls, options.rate)
+                  options.max_failures, any_port, tls, options.rate,
+                  options.total)
 
 
 def _tls(options: argparse.Namespace) -> Optional['Context']:

@@ -23,7 +23,7 @@ from .messages import COMPLETE, STOPPED
 from .progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from .recorder import Recorder
 from .session import Session
-from .texts import summary
+from .texts import short, summary
 from .wire import Address, Manager, Server, name_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+THROTTLE = 1.0      # seconds between two calls of the operator's throttle
 TICK = 0.25         # seconds between two looks at the run
 SAVE = 1.0          # seconds between two saves of the state
 FAREWELL = 5.0      # seconds in which slaves may hear that the run is over
@@ -47,14 +48,15 @@ class Master:
     numbers of jobs failed and finished whether to stop; ``any_port`` is
     whether another one will do where that of ``address`` is taken; ``tls``
     is for a port that others can reach (see `tls.serving`); ``rate`` is how
-    many jobs a second to lease at most.
+    many jobs a second to lease at most, ``total`` how many there are in the
+    whole source, where that is known.
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
                  progress: Progress, size: int = 10_000,
                  too_many: Callable[[int, int], bool] = lambda f, n: False,
                  any_port: bool = False, tls: Optional['Context'] = None,
-                 rate: Optional[float] = None):
+                 rate: Optional[float] = None, total: Optional[int] = None):
         self.stopped_by: Optional[int] = None       # a signal
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
@@ -73,6 +75,7 @@ class Master:
         self._error: Optional[TaskmasterError] = None   # ends the run
         self._source_seen = (0, 0.0)    # jobs fed, and when that changed
         self._limit = rate
+        self._total = total
         self._steered = threading.Event()       # for the pacer
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = [0, 0]          # looks at the queue: empty, and all
@@ -121,6 +124,13 @@ class Master:
         saver = self._thread('saver', self._keep_saving)
         self._thread('expirer', self._keep_expiring)
         self._thread('pacer', self._keep_pace)
+        source = self._recorder.source
+        if source.throttle is not None:
+            self.queue.hold('throttle', 'waiting for throttle')
+            self._thread('throttle', self._keep_throttling)
+        if (self._total is None and source.count is not None
+                and self._recorder.whole):
+            self._thread('counter', self._count)
         self._feeder.start()
         while not self._over():
             self._news.wait(TICK)
@@ -207,7 +217,7 @@ class Master:
         counts = self.queue.counts()
         return Status(self._recorder.count + counts.finished, counts.queued,
                       counts.slaves, self._recorder.failed
-                      + counts.unrecorded, self._reason())
+                      + counts.unrecorded, self._reason(), self._total)
 
     # -- the end ----------------------------------------------------------
 
@@ -313,6 +323,34 @@ class Master:
         while not self._ended.is_set():
             self._steered.wait(self.queue.pace())
             self._steered.clear()
+
+    def _keep_throttling(self) -> None:
+        throttle = self._recorder.source.throttle
+        assert throttle is not None
+        self._hold_back(throttle)
+        while not self._ended.wait(THROTTLE):
+            self._hold_back(throttle)
+
+    def _hold_back(self, throttle: Callable[[], Any]) -> None:
+        """Ask the operator whether to hand out jobs now."""
+        try:
+            answer = throttle()
+            reason = ('' if not answer else f'throttled: {short(answer)}'
+                      if isinstance(answer, str) else 'throttled')
+        except BaseException as error:      # what it looks at is not well
+            reason = f'throttle raised {summary(error)}'
+        self.queue.hold('throttle', reason)
+
+    def _count(self) -> None:
+        """Ask the operator how many jobs there are in all."""
+        count = self._recorder.source.count
+        assert count is not None
+        try:
+            total = count()
+            self._total = None if total is None else int(total)
+        except BaseException as error:
+            log.warning('count_jobs raised %s; there will be no ETA',
+                        summary(error))
 
     def _keep_saving(self) -> None:
         due = 0.0

@@ -28,6 +28,8 @@ class Recorder:
     ``reset`` sets both aside first.
     """
 
+    whole = True        # the source is the operator's, which can be counted
+
     def __init__(self, source: Source, path: str, reset: bool = False):
         self.source = source
         self.state = StateFile(path, source.name, source.path)
@@ -184,6 +186,8 @@ class RetryRecorder(Recorder):
     appended, and the file compacted at the end, so that a crash in the
     middle loses nothing.
     """
+
+    whole = False
 
     def __init__(self, source: Source, path: str):
         super().__init__(source, path)

@@ -1,6 +1,7 @@
 """Where the jobs come from: the operator's functions, and their arguments."""
 
 import os
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional
 
 from . import targets
@@ -13,14 +14,17 @@ class Source:
 
     ``name`` is the run's; ``path`` the real path of its file, or '';
     ``state_name`` the file name that its state has by default.
-    ``resumable`` says whether there is a sense in keeping state.
+    ``resumable`` says whether there is a sense in keeping state.  The
+    others are the operator's optional functions.
     """
 
     def __init__(self, get_jobs: Callable[..., Iterable[Any]], name: str,
                  path: str, state_name: str,
                  arguments: Optional[Dict[str, str]] = None,
                  get_key: Optional[Callable[[Any], Any]] = None,
-                 resumable: bool = True):
+                 resumable: bool = True,
+                 count_jobs: Optional[Callable[..., Any]] = None,
+                 throttle: Optional[Callable[[], Any]] = None):
         self.name = name
         self.path = path
         self.state_name = state_name
@@ -29,6 +33,9 @@ class Source:
         targets.check_arguments(get_jobs, self.arguments)
         self._get_jobs = get_jobs
         self._get_key = get_key or own_key
+        self.throttle = throttle        # a reason to hold back, or nothing
+        self.count = (None if count_jobs is None else
+                      partial(count_jobs, **self.arguments))
 
     def open(self, **last: Any) -> Iterable[Any]:
         """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
@@ -59,15 +66,19 @@ def from_target(text: str, arguments: Dict[str, str]) -> Source:
     Raises ConfigError or UsageError.
     """
     target = targets.load(text, 'get_jobs')
-    get_key = target.find('get_key')
-    if get_key is not None and not callable(get_key):
-        raise ConfigError(f'get_key in {target.name} is no function')
+    found = {name: target.find(name)
+             for name in ('get_key', 'count_jobs', 'throttle')}
+    for name, function in found.items():
+        if function is not None and not callable(function):
+            raise ConfigError(f'{name} in {target.name} is no function')
+    if target.function != 'get_jobs':   # it counts those of get_jobs
+        del found['count_jobs']
     return Source(
         target.callable(),
         targets.run_name(target.name, target.function, arguments),
         target.source,
         targets.state_file(target.name, target.function, arguments),
-        arguments, get_key)
+        arguments, **found)
 
 
 def from_function(function: Callable[..., Iterable[Any]]) -> Source:
@@ -76,10 +87,11 @@ def from_function(function: Callable[..., Iterable[Any]]) -> Source:
     code = getattr(function, '__code__', None)
     path = os.path.realpath(code.co_filename) if code else ''
     called = getattr(function, '__qualname__', type(function).__name__)
+    beside = function.__globals__ if code else {}
     return Source(function, targets.run_name(name, called, {}), path,
                   targets.state_file(name, called, {}),
-                  get_key=function.__globals__.get('get_key')
-                  if code else None)
+                  get_key=beside.get('get_key'),
+                  throttle=beside.get('throttle'))
 
 
 def from_iterable(jobs: Iterable[Any], callback: str) -> Source:

@@ -1,0 +1,101 @@
+"""What the operator's module may have: throttle, count_jobs."""
+
+import json
+
+import pytest
+from programs import NUMBERS, eventually
+
+THROTTLED = NUMBERS + '''
+
+def throttle():
+    record('asked')
+    if os.path.exists('lag'):
+        with open('lag') as file:
+            return eval(file.read())
+
+
+import os
+'''
+
+
+@pytest.mark.parametrize('answer, state', [
+    ("'replicas are 9 s behind'", 'throttled: replicas are 9 s behind'),
+    ('True', 'throttled'), ('1 / 0', 'throttle raised ZeroDivisionError'),
+    ("'two\\nlines'", 'throttled: two lines')])
+def test_jobs_are_held_back_while_there_is_a_reason(work, answer, state):
+    work.write('migrate.py', THROTTLED)
+    work.write('lag', answer)
+    run = work.start('run', 'migrate', '2')
+    run.says(rf'Slaves: 2 .*\| {state}')
+    assert set(work.lines('done')) == {'asked'}
+    (work.path / 'lag').unlink()
+    assert run.code() == 0
+    handled = work.handled()
+    del handled['asked']
+    assert handled == {str(n): 1 for n in range(1, 1001)}
+
+
+def test_it_is_asked_about_once_a_second_and_not_when_all_is_done(work):
+    work.write('migrate.py', THROTTLED)
+    run = work.finish('run', 'migrate', '1')
+    assert run.code() == 0
+    assert 1 <= work.handled()['asked'] <= 20
+
+
+def status(work, master):
+    program = work.finish('ctl', 'status', '--json', master.host)
+    assert program.code() == 0, program.err
+    return json.loads(program.out)
+
+
+COUNTED = '''
+def count_jobs(count):
+    block('counting', 'counted')
+    return count
+'''
+
+
+def test_the_total_is_shown_when_it_is_known(work):
+    work.write('migrate.py', NUMBERS + COUNTED + '''
+
+def handle_job(job):
+    if job == 501:
+        block('blocked')
+    record(job)
+''')
+    run = work.start('run', 'migrate', '1', 'count=2000')
+    eventually(lambda: work.has('blocked') and work.has('counting'))
+    assert status(work, run)['total'] is None
+    work.touch('counted')
+    found = eventually(lambda: (now := status(work, run))['total'] and now)
+    assert found['total'] == 2000
+    run.says(r'Current Job: 500 .* \| 25% \| ETA: ')
+    work.touch('go')
+    assert run.code() == 0
+    run.says(r'Current Job: 2000 .* \| 100% \| ETA: 0:00:00')
+
+
+def test_a_total_that_is_too_small_is_no_error(work):
+    work.write('migrate.py', NUMBERS)
+    run = work.finish('run', 'migrate', '1', '--total=500')
+    assert run.code() == 0
+    run.says(r'Current Job: 1000 .* \| 200% ')
+
+
+def test_a_count_that_fails_costs_the_eta_alone(work):
+    work.write('migrate.py', NUMBERS + '''
+
+def count_jobs():
+    raise RuntimeError('no such table')
+''')
+    run = work.finish('run', 'migrate', '1')
+    assert run.code() == 0
+    assert ('warning: count_jobs raised RuntimeError: no such table; there '
+            'will be no ETA') in run.err
+    work.check(range(1, 1001))
+
+
+def test_what_is_no_function(work):
+    work.write('migrate.py', NUMBERS + '\nthrottle = 5\n')
+    master = work.finish('master', 'migrate')
+    assert master.code() == 78 and 'throttle' in master.err
