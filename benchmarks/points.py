@@ -8,8 +8,6 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 from delay import DelayProxy
 from jobs import SETTLE, memory
 from lab import HERE, Lab, Missing, cpu_seconds, family, peer
-from taskmaster import __version__
-from taskmaster.messages import PROTOCOL, Introduction
 from taskmaster.secret import address
 from taskmaster.wire import connect
 
@@ -199,7 +197,7 @@ def crowds(scale: float) -> Measured:
 
 
 def look_in(master, place: str, key: str) -> List[float]:
-    """Seconds for a connection, `hello` and `work`; until the end."""
+    """Seconds for a connection and the whole status; until the end."""
     taken: List[float] = []
     time.sleep(SETTLE)
     deadline = time.monotonic() + LIMIT
@@ -207,10 +205,7 @@ def look_in(master, place: str, key: str) -> List[float]:
         start = time.monotonic()
         try:
             link = connect(address(place), key.encode())
-            welcome = link.call('hello', list(Introduction(
-                PROTOCOL, __version__, 'visitor', 'visitor', 1, None, None,
-                None, [], None)))
-            link.call('work', [welcome[1]['run'], [], [], []], 0, True, 0)
+            link.call('status', None)
         except (OSError, EOFError):     # it is over
             master.wait()
             break
@@ -314,9 +309,9 @@ POINTS = [
         Row('1000 slaves, those served', lambda m: m['1000 all'], ''),
         Row('1000 slaves, until all were served',
             lambda m: m['1000 served'], 's', most=5),
-        Row('1000 slaves, connection and answer',
+        Row('1000 slaves, connection and status',
             lambda m: m['1000 answer'] * 1e3, 'ms', most=100),
-        Row('1000 slaves, slowest answer',
+        Row('1000 slaves, slowest status',
             lambda m: m['1000 slowest'] * 1e3, 'ms')]),
     Point('tls', tls, [
         row for source, what in (

@@ -68,6 +68,8 @@ def _source_options(parser: Parser) -> None:
     parser.add_argument('--retry-failed', action='store_true',
                         help='run the jobs of the failures file again, '
                         'instead of get_jobs')
+    parser.add_argument('--limit', type=_positive, metavar='N',
+                        help='end, resumably, after N jobs')
     parser.add_argument('--total', type=_natural, metavar='N',
                         help='how many jobs get_jobs would yield from the '
                         'beginning, for per cent and ETA (default: what '

@@ -22,17 +22,21 @@ Source = Callable[[], Iterable[Any]]
 class Feeder(threading.Thread):
     """Feeds ``queue`` from what ``source()`` yields.
 
-    ``skip`` says of the first job whether an earlier run has finished it.
+    ``skip`` says of the first job whether an earlier run has finished it;
+    ``limit`` is how many jobs to feed at most.
+
     After the thread has ended `error` is None, or why it ended early.
     """
 
     def __init__(self, queue: JobQueue, source: Source,
-                 skip: Callable[[Any], bool] = lambda job: False):
+                 skip: Callable[[Any], bool] = lambda job: False,
+                 limit: Optional[int] = None):
         super().__init__(name='feeder', daemon=True)
         self.error: Optional[OperatorError] = None
         self._queue = queue
         self._source = source
         self._skip = skip
+        self._limit = limit
 
     def run(self) -> None:
         try:
@@ -60,9 +64,11 @@ class Feeder(threading.Thread):
         """Without the first job, if that is the last of an earlier run."""
         for first in jobs:
             if not self._skip(first):
-                return self._guarded(first, jobs)
-            for second in jobs:
-                return self._guarded(second, jobs)
+                jobs = chain((first,), jobs)
+            break
+        jobs = islice(jobs, self._limit)
+        for first in jobs:
+            return self._guarded(first, jobs)
         return jobs
 
     def _guarded(self, first: Any, jobs: Iterator[Any]) -> Iterator[Any]:

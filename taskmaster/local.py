@@ -90,7 +90,7 @@ def make_master(source: Source, address: Address, key: bytes,
                 else Recorder(source, path, options.reset))
     return Master(recorder, address, key, progress, options.size,
                   options.max_failures, any_port, tls, options.rate,
-                  options.total)
+                  options.total, options.limit)
 
 
 def _tls(options: argparse.Namespace) -> Optional['Context']:

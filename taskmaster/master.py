@@ -49,14 +49,15 @@ class Master:
     whether another one will do where that of ``address`` is taken; ``tls``
     is for a port that others can reach (see `tls.serving`); ``rate`` is how
     many jobs a second to lease at most, ``total`` how many there are in the
-    whole source, where that is known.
+    whole source, where that is known, ``limit`` after how many jobs to end.
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
                  progress: Progress, size: int = 10_000,
                  too_many: Callable[[int, int], bool] = lambda f, n: False,
                  any_port: bool = False, tls: Optional['Context'] = None,
-                 rate: Optional[float] = None, total: Optional[int] = None):
+                 rate: Optional[float] = None, total: Optional[int] = None,
+                 limit: Optional[int] = None):
         self.stopped_by: Optional[int] = None       # a signal
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
@@ -66,7 +67,8 @@ class Master:
         self._any_port = any_port
         self._tls = tls
         self._progress = progress
-        self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip)
+        self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip,
+                              limit)
         self._news = threading.Event()          # for the main thread
         self._to_save = threading.Event()       # for the saver
         self._ended = threading.Event()
@@ -74,7 +76,8 @@ class Master:
         self._troubled = 0.0                        # since when
         self._error: Optional[TaskmasterError] = None   # ends the run
         self._source_seen = (0, 0.0)    # jobs fed, and when that changed
-        self._limit = rate
+        self._rate = rate
+        self._limit = limit
         self._total = total
         self._steered = threading.Event()       # for the pacer
         self._speed = Rate(SHOWN_WINDOW)
@@ -116,7 +119,7 @@ class Master:
         if self._recorder.paused:
             log.info('paused, as the last run was; tm-ctl resume goes on')
             self.queue.hold('pause', 'paused')
-        self.queue.set_rate(self._limit)
+        self.queue.set_rate(self._rate)
         self._server.start(lambda: Session(self.queue, self), self._tls)
         log.info("Taskmaster server running on '%s'",
                  name_of(self._server.address))
@@ -170,8 +173,8 @@ class Master:
                 self.stop(signal.SIGTERM)
             return 'stopping: jobs in hand are finished and saved first'
         if command == RATE:
-            self._limit = rate or None
-            self.queue.set_rate(self._limit)
+            self._rate = rate or None
+            self.queue.set_rate(self._rate)
             self._steered.set()
             said = (f'at most {rate:g} jobs a second' if rate
                     else 'as fast as can be')
@@ -193,10 +196,10 @@ class Master:
             'state': status.state or 'running', 'paused':
             self._recorder.paused, 'current': status.current,
             'total': status.total, 'failed': status.failed, 'rate': rate,
-            'limit': self._limit, 'eta': estimate(status, rate),
+            'limit': self._rate, 'eta': estimate(status, rate),
             'queued': status.queued, 'size': self.queue.maxsize,
             'slower': ('source' if 2 * empty > looks else
-                       'rate' if self._limit else 'slaves'),
+                       'rate' if self._rate else 'slaves'),
             'oldest': None if oldest is None else {
                 'number': self._recorder.count + oldest.number,
                 'key': self._recorder.shown_key(oldest.job),
@@ -228,7 +231,13 @@ class Master:
 
     @property
     def _complete(self) -> bool:
-        return self.queue.complete and self._feeder.error is None
+        return (self.queue.complete and self._feeder.error is None
+                and not self._limited)
+
+    @property
+    def _limited(self) -> bool:
+        """Whether there may be more jobs beyond the limit."""
+        return self._limit is not None and self.queue.fed >= self._limit
 
     def _over(self) -> bool:
         queue = self.queue
@@ -277,6 +286,9 @@ class Master:
         if ended_by is not None:
             raise ended_by
         failed = self._recorder.failed
+        if self._limited and self.queue.complete:
+            log.info('ended after %d jobs (--limit); start again to go on',
+                     self.queue.counts().finished)
         if self._complete and not self.queue.counts().finished:
             log.info('no jobs')
         if failed:

@@ -1,6 +1,7 @@
 """Where the jobs come from: the operator's functions, and their arguments."""
 
 import os
+import threading
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional
 
@@ -33,6 +34,7 @@ class Source:
         targets.check_arguments(get_jobs, self.arguments)
         self._get_jobs = get_jobs
         self._get_key = get_key or own_key
+        self._lock = threading.Lock()
         self.throttle = throttle        # a reason to hold back, or nothing
         self.count = (None if count_jobs is None else
                       partial(count_jobs, **self.arguments))
@@ -48,7 +50,8 @@ class Source:
     def key(self, job: Any) -> Any:
         """The key of a job; raises OperatorError when `get_key` raises."""
         try:
-            return self._get_key(job)
+            with self._lock:        # never twice at once
+                return self._get_key(job)
         except BaseException as error:
             raise OperatorError(
                 f'get_key raised {summary(error)}; correct it and start '

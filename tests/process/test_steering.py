@@ -99,3 +99,34 @@ def test_what_is_no_function(work):
     work.write('migrate.py', NUMBERS + '\nthrottle = 5\n')
     master = work.finish('master', 'migrate')
     assert master.code() == 78 and 'throttle' in master.err
+
+
+# -- a part of the jobs ---------------------------------------------------
+
+@pytest.mark.parametrize('job', ['number', '{"id": number}'],
+                         ids=['number', 'dict'])
+def test_a_limit_then_the_rest(work, job):
+    work.write('migrate.py', f'''
+        from recorder import record
+
+        def get_jobs(last=0):
+            for number in range(last, 21):      # from `last`, that is
+                if number:
+                    yield {job}
+
+        def get_key(job):
+            return job if isinstance(job, int) else job['id']
+
+        def handle_job(job):
+            record(get_key(job))
+        ''')
+    for first, last in (1, 1), (2, 8), (9, 15):
+        run = work.finish('run', 'migrate', '2', f'--limit={last - first + 1}')
+        assert run.code() == 0
+        run.says(rf'^ended after {last - first + 1} jobs \(--limit\); start')
+        work.check(range(1, last + 1))
+        assert work.state()['key'] == last and not work.state()['complete']
+    run = work.finish('run', 'migrate', '2', '--limit=100')
+    assert run.code() == 0 and '--limit' not in run.err
+    assert work.state()['complete']
+    work.check(range(1, 21))
