@@ -16,8 +16,8 @@ from contextlib import ExitStack, closing, suppress
 from multiprocessing import AuthenticationError
 
 import pytest
-from fakes import (KEY, LONG, RUN, Background, greet, introduction, report,
-                   take, until)
+from fakes import (KEY, LONG, RUN, Background, Clock, greet, introduction,
+                   report, take, until)
 
 from taskmaster import wire
 from taskmaster.errors import KeyRefused, Unreachable
@@ -553,6 +553,25 @@ def test_a_large_job_comes(serve, connect):
     link = connect(serve(queue))
     greet(link)
     assert take(link) == (1, [job])
+
+
+def test_a_slave_that_takes_a_long_lease_is_heard(serve):
+    """While it is sent the slave cannot say that it lives."""
+    clock = Clock()
+    queue = JobQueue(10, RUN, clock=clock)
+    queue.put(bytes(60_000_000))
+    server = serve(queue)
+    with closing(wire.connect(server.address, KEY)) as link:
+        greet(link, 'slow')
+        slave = queue._ledger.slaves['slow']
+        link._conn.send(('queue', 'work', [report(), 1, False, 0], {}))
+        until(lambda: slave.pieces)
+        for _ in range(3):
+            clock.forward(50)
+            have = 0
+            while have < 15_000_000:
+                have += len(link._conn._sock.recv(1 << 20))
+            until(lambda: slave.heard == clock.now)
 
 
 def test_an_error_of_ours_is_logged_here_and_one_line_there(
