@@ -23,6 +23,7 @@ it is called:
     control.py              how fast jobs go, and what `tm-ctl` may ask for
     master.py               puts the master together; saves, reports, ends
     supervisor.py, local.py child slaves; master and slaves in one
+    rehearsal.py            --dry-run
     progress.py, signals.py, secret.py, texts.py, errors.py
     cli.py, api.py          what the operator types, or calls
 

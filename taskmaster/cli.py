@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, List, Mapping, NoReturn, Optional, Sequence
+from typing import (TYPE_CHECKING, Any, Callable, List, Mapping, NoReturn,
+                    Optional, Sequence)
 
 from . import __version__, targets
 from .control import COMMANDS, RATE, lines
@@ -18,6 +19,9 @@ from .progress import Progress
 from .secret import ENV_HOST, ENV_KEY, HOST, PORT, Address, address, key
 from .signals import Signals, die_by
 from .texts import summary
+
+if TYPE_CHECKING:
+    from .source import Source
 
 log = logging.getLogger(__package__)
 
@@ -68,6 +72,9 @@ def _source_options(parser: Parser) -> None:
     parser.add_argument('--retry-failed', action='store_true',
                         help='run the jobs of the failures file again, '
                         'instead of get_jobs')
+    parser.add_argument('--dry-run', action='store_true',
+                        help='only say what would be done: where to go on, '
+                        'the first jobs, how fast get_jobs is')
     parser.add_argument('--limit', type=_positive, metavar='N',
                         help='end, resumably, after N jobs')
     parser.add_argument('--total', type=_natural, metavar='N',
@@ -242,9 +249,11 @@ def ctl_parser() -> Parser:
 def run_master(options: argparse.Namespace) -> int:
     from .local import make_master
     from .source import from_target
-    secret, place = _key(options), _address(options)
     source = from_target(options.target,
                          targets.parse_arguments(options.arguments))
+    if options.dry_run:
+        return _rehearse(source, options)
+    secret, place = _key(options), _address(options)
     master = make_master(source, place, secret, progress(options), options)
     master.open()
     signals = Signals(master.stop)
@@ -319,11 +328,23 @@ def run_run(options: argparse.Namespace) -> int:
                          targets.parse_arguments(options.arguments))
     handler = f'{options.target}:{options.handle_job}'
     targets.load(handler, '').callable()
+    if options.dry_run:
+        return _rehearse(source, options)
     local = Local(source, handler, _address(options), _key(options),
                   progress(options), print_line, options)
     signals = Signals(local.stop)
     signals.install()
     return _ended(local.run(), local.stopped_by)
+
+
+def _rehearse(source: 'Source', options: argparse.Namespace) -> int:
+    if options.retry_failed:
+        raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
+    from .rehearsal import rehearse
+    path = os.path.abspath(options.state or source.state_name)
+    for line in rehearse(source, path, options.reset):
+        print_line(line)
+    return 0
 
 
 def run_ctl(options: argparse.Namespace) -> int:

@@ -130,3 +130,66 @@ def test_a_limit_then_the_rest(work, job):
     assert run.code() == 0 and '--limit' not in run.err
     assert work.state()['complete']
     work.check(range(1, 21))
+
+
+# -- a rehearsal ----------------------------------------------------------
+
+def rehearsed(work, *words):
+    """What it prints; it leaves nothing behind."""
+    before = set(work.path.iterdir())
+    run = work.finish(*words, '--dry-run', host=None)
+    assert run.code() == 0, run.err
+    assert run.err == '' and not work.lines('done')
+    left = {path.name for path in set(work.path.iterdir()) - before}
+    assert left <= {run._err.name, run._out.name, 'done', '__pycache__'}
+    return run.out.splitlines()
+
+
+def test_a_dry_run_says_what_would_be_done(work):
+    work.write('migrate.py', NUMBERS)
+    run, source, state, *jobs, speed = rehearsed(work, 'run', 'migrate', '2')
+    assert run == 'run:    migrate' and source.endswith('/migrate.py')
+    assert state.endswith('migrate.state; would start at the beginning')
+    assert jobs == [f'job:    key {n}, 5 bytes, {n}' for n in range(1, 11)]
+    assert speed.startswith('speed:  1000 jobs from get_jobs in ')
+
+
+def test_a_dry_run_of_a_run_that_would_go_on(work):
+    work.write('migrate.py', NUMBERS)
+    assert work.finish('run', 'migrate', '2', '--limit=500').code() == 0
+    kept = (work.path / 'migrate.state').read_bytes()
+    (work.path / 'done').unlink()
+    _, _, state, job, *_ = rehearsed(work, 'master', 'migrate')
+    assert state.endswith('would go on after key 500')
+    assert job == 'job:    key 501, 15 bytes, 501'
+    _, _, state, *_ = rehearsed(work, 'master', 'migrate', '--reset')
+    assert state.endswith('would start at the beginning')
+    assert (work.path / 'migrate.state').read_bytes() == kept
+
+
+def test_a_dry_run_shows_what_cannot_be_pickled(work):
+    work.write('migrate.py', '''
+        def get_jobs():
+            yield 1
+            yield lambda: None
+
+        def get_key(job):
+            return str(job)[:5]
+        ''')
+    *_, good, bad, speed = rehearsed(work, 'master', 'migrate')
+    assert good == "job:    key '1', 5 bytes, 1"
+    assert "key '<func', CANNOT BE PICKLED (" in bad
+    assert speed.startswith('speed:  2 jobs')
+
+
+@pytest.mark.parametrize('text, code, says', [
+    ('def get_jobs():\n    yield 1\n    raise ValueError("no table")\n', 70,
+     'get_jobs raised ValueError: no table'),
+    ('def get_jobs():\n    yield 1\n\ndef get_key(job):\n    return job.id\n',
+     70, 'get_key raised AttributeError')])
+def test_a_dry_run_finds_mistakes(work, text, code, says):
+    work.write('migrate.py', text)
+    run = work.finish('master', 'migrate', '--dry-run')
+    assert run.code() == code
+    assert says in run.err.splitlines()[-1]
+    assert 'migrate.py' in run.err          # their traceback
