@@ -28,6 +28,7 @@ from .texts import summary
 log = logging.getLogger(__name__)
 
 PICKLE = 5          # the protocol that every Python from 3.8 on reads
+PACE = 60.0         # seconds at most until the rate is looked at again
 PAGES = 4           # of which a queue consists when it is full
 
 
@@ -237,7 +238,7 @@ class JobQueue:
         with self._lock:
             self._wake_one()
             return (None if self._bucket is None else
-                    self._bucket.delay(self._clock()) or BATCH)
+                    min(self._bucket.delay(self._clock()) or BATCH, PACE))
 
     def drain(self, reason: str, give_back: bool = False) -> None:
         """Lease no new jobs; what slaves have in hand they finish.

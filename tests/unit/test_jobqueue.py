@@ -536,3 +536,52 @@ def test_what_an_expired_slave_has_done_counts():
     assert queue.work('gone', Report(RUN, [(1, 3)], [], []), 0, False,
                       0.0) == [STRANGER]
     assert queue.counts().finished == 3
+
+
+# -- a rate ---------------------------------------------------------------
+
+def test_a_rate_holds_for_all_slaves_together():
+    clock = Clock()
+    queue = filled(range(100), clock=clock)
+    hello(queue, 's2')
+    assert queue.pace() is None
+    queue.set_rate(10)
+    assert ask(queue, 5)[0] == WAIT
+    assert queue.pace() == pytest.approx(0.1)
+    clock.forward(0.21)
+    assert take(queue, 1)[1] == [0]
+    assert take(queue, 5, slave='s2')[1] == [1]
+    assert ask(queue, 5)[0] == WAIT
+    queue.set_rate(None)
+    assert take(queue, 5)[1] == [2, 3, 4, 5, 6]
+
+
+def test_who_waits_for_the_rate_is_woken_by_the_pace():
+    clock = Clock()
+    queue = filled(range(100), clock=clock)
+    queue.set_rate(10)
+    tried = attempts(queue)
+    waiting = Background(lambda: take(queue, 5, wait=FOREVER))
+    until(lambda: queue.waiters)
+    for _ in range(5):
+        queue.counts()
+        queue.pace()
+    assert len(tried) == 1              # and not before
+    clock.forward(0.11)
+    queue.pace()
+    assert waiting.result()[1] == [0]
+
+
+def test_the_slowest_rate_does_not_sleep_for_ever():
+    queue = filled([1])
+    queue.set_rate(1e-300)
+    assert queue.pace() == jobqueue.PACE
+
+
+def test_what_a_drain_is_to_finish_waits_for_no_rate():
+    queue = filled(range(10))
+    take(queue, 5)
+    queue.give_back('s1', RUN, [(1, 5)])
+    queue.set_rate(0.001)
+    queue.drain('draining')
+    assert take(queue, 5)[1] == [0, 1, 2, 3, 4]
