@@ -132,11 +132,8 @@ class Recorder:
         self.failures.open(found.count if found else 0)
         if found is None or found.key is None:
             log.info('state: none in %s; starting at the beginning', path)
-        elif not self.source.takes_last:
-            raise ConfigError(
-                f'{path} says where to go on, but get_jobs takes no `last` '
-                'to be told so; give it one, or start over with --reset')
         else:
+            self.source.check_takes_last(path)
             log.info('state: %s, %s after key %s (%d jobs, %d failed)', path,
                      'complete; looking for new jobs' if found.complete
                      else 'resuming', short(safe_repr(found.key)),

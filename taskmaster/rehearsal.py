@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Iterator, Optional
 
 from .checkpoint import StateFile
-from .errors import ConfigError, OperatorError
+from .errors import OperatorError
 from .jobqueue import PICKLE
 from .source import Source
 from .texts import safe_repr, short, summary, traceback_of
@@ -56,10 +56,7 @@ def _last(source: Source, path: str, reset: bool) -> Any:
                                          source.path).load()
     if found is None or found.key is None:
         return None
-    if not source.takes_last:
-        raise ConfigError(
-            f'{path} says where to go on, but get_jobs takes no `last` to be '
-            'told so; give it one, or start over with --reset')
+    source.check_takes_last(path)
     return found.key
 
 

@@ -43,9 +43,12 @@ class Source:
         """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
         return self._get_jobs(**self.arguments, **last)
 
-    @property
-    def takes_last(self) -> bool:
-        return targets.takes(self._get_jobs, targets.RESERVED)
+    def check_takes_last(self, state: str) -> None:
+        """Raise ConfigError when `get_jobs` cannot go on from a state."""
+        if not targets.takes(self._get_jobs, targets.RESERVED):
+            raise ConfigError(
+                f'{state} says where to go on, but get_jobs takes no `last` '
+                'to be told so; give it one, or start over with --reset')
 
     def key(self, job: Any) -> Any:
         """The key of a job; raises OperatorError when `get_key` raises."""
