@@ -11,6 +11,7 @@ The way of a job:
 and the files in which to follow it, from where a job comes from to where
 it is called:
 
+    iterators.py            walks a table by its key, for get_jobs
     source.py, targets.py   the operator's module, its functions, arguments
     feeder.py               iterates get_jobs on a background thread
     jobqueue.py             the capped queue: one lock round the ledger

@@ -1,5 +1,8 @@
 """What the tests of the queue, the wire and the slave share."""
 
+import uuid
+
+import postgres
 import pytest
 from fakes import KEY, Direct
 from hypothesis import settings
@@ -63,3 +66,23 @@ def doors(request):
     yield through
     for door in opened:
         door.close()
+
+
+@pytest.fixture(scope='session')
+def postgres_server():
+    """A PostgreSQL of our own; skips where none is installed."""
+    if postgres.find() is None:
+        pytest.skip('PostgreSQL is not installed: no initdb in '
+                    f'{", ".join(postgres.PLACES)} or on PATH')
+    server = postgres.Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database(postgres_server):
+    """How to connect to a new, empty database."""
+    return postgres_server.create(f'test_{uuid.uuid4().hex[:12]}')
