@@ -1,0 +1,109 @@
+"""The Django project of the examples, on SQLite and on PostgreSQL."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from programs import eventually
+
+PROJECT = Path(__file__).resolve().parents[2] / 'examples' / 'django_posts'
+MODULE = str(PROJECT / 'count_comments.py')
+POSTS = 270             # of those made one in ten is deleted
+
+# The example, which waits in the middle and says which it has handled.
+STOPPING = '''
+import count_comments
+from count_comments import get_jobs
+from recorder import block, record
+
+
+def handle_job(post):
+    if post.pk >= 30:
+        block('there')
+    count_comments.handle_job(post)
+    record(post.pk)
+'''
+
+
+class Posts:
+    """What is in the database of the project."""
+
+    def __init__(self, work, connect):
+        self.work = work
+        self._connect = connect
+
+    def manage(self, *words):
+        program = self.work.program(
+            sys.executable, str(PROJECT / 'manage.py'), *words)
+        assert program.code() == 0
+        return program.out
+
+    def select(self, query):
+        with contextlib.closing(self._connect()) as db:
+            return db.execute(query).fetchall()
+
+    def check(self):
+        """Every post has as many comments as were counted."""
+        counts = self.select('SELECT id, comment_count FROM blog_post')
+        good = dict(self.select('SELECT post_id, count(*) FROM blog_comment'
+                                ' WHERE NOT spam GROUP BY post_id'))
+        assert len(counts) == POSTS
+        assert counts == [(pk, good.get(pk, 0)) for pk, _ in counts]
+
+
+@pytest.fixture(params=['SQLite', 'PostgreSQL'])
+def posts(request, work):
+    work.environ['PYTHONPATH'] += f'{os.pathsep}{PROJECT}'
+    work.environ['PYTHONDONTWRITEBYTECODE'] = 'yes'
+    # Django leaves the connections of threads to the end of the process.
+    work.environ['PYTHONWARNINGS'] = 'error,ignore::ResourceWarning'
+    if request.param == 'SQLite':
+        posts = Posts(work, lambda: sqlite3.connect(work.path / 'posts.db'))
+    else:
+        server = request.getfixturevalue('postgres_server')
+        database = request.getfixturevalue('database')
+        name = psycopg.conninfo.conninfo_to_dict(database)['dbname']
+        work.environ.update(server.environ, POSTGRES_DB=name)
+        posts = Posts(work, lambda: psycopg.connect(database))
+    posts.manage('migrate')
+    assert posts.manage('fill', '300').startswith(f'{POSTS} posts')
+    return posts
+
+
+def test_a_run(work, posts):
+    run = work.finish('run', MODULE, '2')
+    assert run.code() == 0
+    posts.check()
+    state = work.state('count_comments')
+    assert (state['key'], state['count']) == (299, POSTS)
+    posts.manage('makemigrations', '--check')   # models and migrations agree
+
+
+@pytest.mark.parametrize(
+    'number', [signal.SIGINT, signal.SIGKILL], ids=['SIGINT', 'SIGKILL'])
+def test_a_run_that_is_stopped_in_the_middle(work, posts, number):
+    work.write('stopping.py', STOPPING)
+    run = work.start('run', 'stopping', '2')
+    eventually(lambda: work.has('there'), 'the post')
+    if number == signal.SIGINT:
+        run.stop()
+    else:
+        for pid in work.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    work.touch('go')
+    assert run.code() == -number
+    handled = set(work.handled())
+    assert 0 < len(handled) < POSTS
+    again = work.finish('run', 'stopping', '2')
+    assert again.code() == 0
+    if number == signal.SIGINT:
+        again.says('^state: .*stopping.state, resuming after key ')
+    pks = [pk for pk in range(1, 301) if pk % 10]
+    work.check(pks, twice=handled if number == signal.SIGKILL else ())
+    posts.check()
