@@ -296,7 +296,8 @@ def _keys(rows: List[Any], key: Sequence[Any]) -> List[Any]:
     """The keys of rows, by the names of what they consist of, or places."""
     if not rows:
         return []
-    by_item = isinstance(key[0], int) or hasattr(rows[0], 'keys')
+    by_item = isinstance(key[0], int) or (      # a sqlite3.Row is no Mapping
+        hasattr(rows[0], 'keys') and hasattr(rows[0], '__getitem__'))
     try:
         return list(map((itemgetter if by_item else attrgetter)(*key), rows))
     except (LookupError, TypeError, AttributeError):

@@ -254,6 +254,7 @@ def test_nulls_are_refused(request, system, mark, null):
     lambda last: [(1,), (2,), (3,)],                # whatever is asked for
     lambda last: [(last + 2,), (last + 1,)],        # in another order
     lambda last: [(last,), (last + 1,)],            # from it, not after it
+    lambda last: [(1,), (2,)] if last == 1 else [],     # and at once
     lambda last: [(last - 1,)],                     # the other way
     lambda last: [('a',), ('b',)] if last else [(1,)],
     lambda last: [(None,)], lambda last: [((1, None),)]])
