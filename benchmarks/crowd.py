@@ -13,7 +13,7 @@ import time
 from functools import partial
 
 import jobs
-from taskmaster.handlers import run_each
+from taskmaster.handlers import Handler
 from taskmaster.secret import address
 from taskmaster.slave import Slave
 from taskmaster.wire import connect
@@ -25,9 +25,14 @@ connected = set()
 served = {}         # when each was served first
 
 
-def handle(number, iterator, ways):
-    served.setdefault(number, time.monotonic())
-    run_each(jobs.noop, 0, iterator, ways)
+class Noted(Handler):
+    def __init__(self, number):
+        super().__init__(jobs.noop)
+        self._number = number
+
+    def work(self, call, run, ways):
+        served.setdefault(self._number, time.monotonic())
+        super().work(call, run, ways)
 
 
 def note(number):
@@ -37,7 +42,7 @@ def note(number):
 
 
 def slave(number):
-    Slave(partial(connect, place, key), partial(handle, number),
+    Slave(partial(connect, place, key), Noted(number),
           secrets.token_hex(8), f'slave-{number}',
           connected=partial(note, number)).run()
 

@@ -19,12 +19,13 @@ it is called:
     session.py, messages.py what a slave may say, and the checks of it
     wire.py, tls.py         manager, server, connection, proof of the key
     slave.py, hand.py       the slave: its link, and what it has in hand
-    handlers.py             calls the operator's function
+    workers.py, handlers.py its workers, and how they call the function
     checkpoint.py, failures.py (keys.py, files.py)   what is kept on disk
     control.py              how fast jobs go, and what `tm-ctl` may ask for
     master.py               puts the master together; saves, reports, ends
-    supervisor.py, local.py child slaves; master and slaves in one
-    rehearsal.py            --dry-run
+    supervisor.py, board.py child slaves, and what they are at
+    local.py                master and slaves in one
+    rehearsal.py, inline.py --dry-run, --inline
     progress.py, signals.py, secret.py, texts.py, errors.py
     cli.py, api.py          what the operator types, or calls
 

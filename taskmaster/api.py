@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Callable, Iterable, Union
 
-from . import cli, targets
+from . import cli, options as parsers, targets
 from .local import Local
 from .secret import address, key
 from .signals import Signals
@@ -36,7 +36,7 @@ class Taskmaster:
         self._handler = targets.callable_target(callback)
         self._source = (from_function(source) if callable(source)
                         else from_iterable(source, self._handler))
-        self._options = cli.run_parser().parse_args(['', str(slaves)])
+        self._options = parsers.run_parser().parse_args(['', str(slaves)])
         for name, value in options.items():
             if name not in vars(self._options) or name in ('target', 'count'):
                 raise TypeError(f'Taskmaster takes no option {name!r}')
@@ -51,11 +51,11 @@ class Taskmaster:
         """
         if not logging.getLogger().handlers:
             cli.set_up_logging(self._options.log_level)
+        progress = cli.progress(self._options)
         local = Local(self._source, self._handler,
                       address(self._options.host),
                       key(self._options.key, self._options.key_file),
-                      cli.progress(self._options), cli.print_line,
-                      self._options)
+                      progress, cli.printer(progress), self._options)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
         signals = Signals(local.stop)

@@ -40,55 +40,32 @@ class Feeder(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._feed(self._after_last(self._open()))
-        except OperatorError as error:
-            self.error = error
+            jobs = after_last(opened(self._source), self._skip, self._limit)
+            self._feed(self._guarded(jobs))
         except BaseException as error:
-            self.error = OperatorError(
-                f'get_jobs raised {summary(error)}; jobs already yielded '
-                'are finished and saved, correct it and start again',
-                traceback_of(error))
+            self.error = raised(error)
         finally:
             self._queue.end()
 
-    def _open(self) -> Iterator[Any]:
-        jobs = self._source()
-        try:
-            return iter(jobs)
-        except TypeError:
-            raise OperatorError(
-                f'get_jobs returned {type(jobs).__name__}, which cannot be '
-                'iterated; let it yield the jobs') from None
-
-    def _after_last(self, jobs: Iterator[Any]) -> Iterator[Any]:
-        """Without the first job, if that is the last of an earlier run."""
-        for first in jobs:
-            if not self._skip(first):
-                jobs = chain((first,), jobs)
-            break
-        jobs = islice(jobs, self._limit)
-        for first in jobs:
-            return self._guarded(first, jobs)
-        return jobs
-
-    def _guarded(self, first: Any, jobs: Iterator[Any]) -> Iterator[Any]:
+    def _guarded(self, jobs: Iterator[Any]) -> Iterator[Any]:
         """The first job, safe from a source that changes it, and the rest.
 
         A source that yields one object again and again is found out at
         its second job; the first, by then leased and perhaps saved as the
         watermark, must be what it was when it was yielded.
         """
-        if not isinstance(first, MUTABLE):
-            return chain((first,), jobs)
-        try:
-            copy = pickle.loads(pickle.dumps(first, PICKLE))
-        except Exception:       # it will fail as a job, by its key
-            copy = first
-        self._queue.put(copy)
-        for second in jobs:
-            if second is first:
-                raise _same(second)
-            return chain((second,), jobs)
+        for first in jobs:
+            if not isinstance(first, MUTABLE):
+                return chain((first,), jobs)
+            try:
+                copy = pickle.loads(pickle.dumps(first, PICKLE))
+            except Exception:       # it will fail as a job, by its key
+                copy = first
+            self._queue.put(copy)
+            for second in jobs:
+                if second is first:
+                    raise _same(second)
+                return chain((second,), jobs)
         return jobs
 
     def _feed(self, jobs: Iterator[Any]) -> None:
@@ -108,6 +85,37 @@ class Feeder(threading.Thread):
                     queue.wake()
             if len(page) < room or not room:
                 return
+
+
+def opened(source: Source) -> Iterator[Any]:
+    """Call the source; raises OperatorError if that cannot be iterated."""
+    jobs = source()
+    try:
+        return iter(jobs)
+    except TypeError:
+        raise OperatorError(
+            f'get_jobs returned {type(jobs).__name__}, which cannot be '
+            'iterated; let it yield the jobs') from None
+
+
+def after_last(jobs: Iterator[Any], skip: Callable[[Any], bool],
+               limit: Optional[int] = None) -> Iterator[Any]:
+    """Without the first job, if that is the last of an earlier run."""
+    for first in jobs:
+        if not skip(first):
+            jobs = chain((first,), jobs)
+        break
+    return islice(jobs, limit)
+
+
+def raised(error: BaseException) -> OperatorError:
+    """What to say of whatever came out of the source."""
+    if isinstance(error, OperatorError):
+        return error
+    return OperatorError(
+        f'get_jobs raised {summary(error)}; jobs already yielded are '
+        'finished and saved, correct it and start again',
+        traceback_of(error))
 
 
 def _same(job: Any) -> OperatorError:

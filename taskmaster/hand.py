@@ -36,6 +36,7 @@ class Run:
         self.first = first
         self.jobs = jobs
         self.iterator: Iterator[Any] = iter(jobs)
+        self.done: Optional[int] = None     # by a handler of lists
         self.interrupt: List[bool] = []     # not empty: bring it back
         self.keep: Optional[Sequence[Range]] = None     # None: all of it
         self.reported = 0               # jobs of it already reported
@@ -49,23 +50,37 @@ class Run:
     def begun(self) -> int:
         """How many jobs the worker has taken; any thread may ask.
 
-        All of them but the last are finished.
+        All of them but the last are finished.  Of lists: how many are.
         """
+        if self.done is not None:
+            return self.done
         left: int = self.iterator.__length_hint__()     # type: ignore
         return len(self.jobs) - left
+
+    def finished(self) -> int:
+        """How many jobs are finished while the worker is at it."""
+        return self.begun() if self.done is not None else self.begun() - 1
+
+    def current(self) -> int:
+        """The number of the job (the first of a list) it is at; for it."""
+        return self.first + self.finished()
 
 
 class Hand:
     """All that one slave has in hand.
 
-    ``workers`` take runs; ``most`` bounds a lease (jobs; 0: no bound).
+    ``workers`` take runs, of lists of ``batch`` jobs where that is more
+    than one; ``quota`` is how many jobs to take from the master in all.
     """
 
-    def __init__(self, workers: int = 1, most: int = 0,
+    def __init__(self, workers: int = 1, batch: int = 1,
+                 quota: Optional[int] = None,
                  clock: Callable[[], float] = time.monotonic):
         self.workers = workers
+        self.batch = batch
         self.span = 0.1                 # seconds; the master's wish
-        self._pace = Pace(workers, most)
+        self._quota = quota             # what is left of it
+        self._pace = Pace(workers, batch)
         self._clock = clock
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)    # for the workers
@@ -81,32 +96,35 @@ class Hand:
         self._idle = 0                  # workers that wait
         self._changes = 0               # counts what the link may act on
         self._seen = 0
+        self._told: Any = None          # the state it was last told of
 
     # -- the workers' side ------------------------------------------------
 
-    def take(self) -> Optional[Run]:
-        """Wait for jobs; None when there will be no more."""
+    def take(self, wait: bool = True) -> Optional[Run]:
+        """Wait for jobs; None when there will be no more.
+
+        Without ``wait`` None may also mean that there are none now.
+        """
         with self._lock:
-            self._idle += 1
-            self._tell()
-            while not self._closed and (
-                    not self._leases or self._draining or self._recalled
-                    or len(self._failed) >= URGENT):
-                self._work.wait()
-            self._idle -= 1
-            if self._closed:
+            if wait and not self._offers():
+                self._idle += 1
+                self._tell()
+                while not (self._offers() or self._closed):
+                    self._work.wait()
+                self._idle -= 1
+            if self._closed or not self._offers():
                 return None
             run = self._slice()
             run.started = self._clock()
             self._runs.append(run)
-            self._tell()
+            self._tell_of_change()
             return run
 
     def bring(self, run: Run) -> None:
         """A worker brings a run back: finished, or as far as it came."""
         with self._lock:
-            self._tell()
             if run not in self._runs:       # forgotten
+                self._tell()
                 return
             begun = run.begun()
             self._pace.observe(begun, self._clock() - run.started, self.span)
@@ -117,13 +135,14 @@ class Hand:
                 self._leases.extendleft(reversed(
                     [rest] if run.keep is None else _parts(rest, run.keep)))
                 self._work.notify_all()
+            self._tell_of_change()
 
     def fail(self, run: Run, error: BaseException, attempts: int = 1) -> None:
         """The job that this run has begun last has failed."""
         with self._lock:
             if run not in self._runs:
                 return
-            number = run.first + run.begun() - 1
+            number = run.current()
             run.failed.append(number)
             self._failed.append(FailureReport(
                 number, summary(error, TEXT),
@@ -135,6 +154,8 @@ class Hand:
 
     def add(self, first: int, jobs: List[Any]) -> None:
         with self._lock:
+            if self._quota is not None:
+                self._quota -= len(jobs)
             self._leases.append(Run(first, jobs))
             self._work.notify(self.workers)
 
@@ -156,12 +177,22 @@ class Hand:
         with self._lock:
             none = (bool(self._leases) or self._draining or self._recalled
                     or self._closed)
+            want = self._pace.want()
+            if self._quota is not None:
+                want = min(want, max(self._quota, 0))
             return Appetite(
-                want=0 if none else self._pace.want(),
+                want=0 if none else want,
                 hungry=self._idle > 0 and not none,
-                empty=not self._runs and not self._leases,
+                empty=self._empty,
                 urgent=(len(self._failed) >= URGENT or bool(self._refused)),
                 unreported=bool(self._done or self._failed or self._refused))
+
+    @property
+    def spent(self) -> bool:
+        """Whether the quota is used up, and all of it is finished."""
+        with self._lock:
+            return (self._quota is not None and self._quota <= 0
+                    and self._empty)
 
     def report(self, run_id: str) -> Report:
         """What is finished and not yet reported, of running runs too.
@@ -170,7 +201,7 @@ class Hand:
         """
         with self._lock:
             for run in self._runs:
-                self._note_done(run, run.begun() - 1)
+                self._note_done(run, run.finished())
             return Report(run_id, self._done[:RANGES],
                           self._failed[:2 * URGENT], list(self._refused))
 
@@ -191,6 +222,14 @@ class Hand:
                     + [(run.first + run.reported, run.last)
                        for run in self._runs]
                     + [(run.first, run.last) for run in self._leases])
+
+    def doing(self) -> List[str]:
+        """Which jobs are being done and since when, a line each."""
+        with self._lock:
+            now = self._clock()
+            return [f'job {run.current()} of this start; '
+                    f'{run.finished()} of {len(run.jobs)} jobs done in '
+                    f'{now - run.started:.1f} s' for run in self._runs]
 
     def keep(self, ranges: Sequence[Range]) -> None:
         """Forget what has not been begun but for these ranges."""
@@ -244,9 +283,25 @@ class Hand:
 
     # -- under the lock ---------------------------------------------------
 
+    @property
+    def _empty(self) -> bool:
+        return not self._runs and not self._leases
+
+    def _offers(self) -> bool:
+        """Whether there is something for a worker to take."""
+        return bool(self._leases) and not (
+            self._draining or self._recalled or len(self._failed) >= URGENT)
+
     def _tell(self) -> None:
         self._changes += 1
         self._news.notify()
+
+    def _tell_of_change(self) -> None:
+        """Not each time: ten thousand runs a second may come and go."""
+        state = bool(self._leases), self._empty, self._idle > 0
+        if state != self._told:
+            self._told = state
+            self._tell()
 
     def _interrupt(self) -> None:
         for run in self._runs:
@@ -256,7 +311,7 @@ class Hand:
     def _slice(self) -> Run:
         """The next run: a whole lease, or a share of it for one of many."""
         run = self._leases.popleft()
-        count = -(-len(run.jobs) // (2 * self.workers))
+        count = _round_up(-(-len(run.jobs) // (2 * self.workers)), self.batch)
         if self.workers > 1 and count < len(run.jobs):
             self._leases.appendleft(Run(run.first + count,
                                         run.jobs[count:]))
@@ -277,6 +332,10 @@ class Hand:
                 first = number + 1
         if first < stop:
             self._done.append((first, stop - 1))
+
+
+def _round_up(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 def _parts(run: Run, ranges: Sequence[Range]) -> List[Run]:

@@ -1,18 +1,26 @@
-"""Calling the operator's function, job by job.
+"""Calling the operator's functions: for a job, for a list of jobs, `async`.
 
-A handler is given a run of jobs and works through it until its end or until
-it is interrupted.  Whatever the function raises (SystemExit too) fails that
-job alone, after as many further attempts as the operator allows.
+A handler works through a run of jobs until its end or an interrupt.
+Whatever the function raises (SystemExit too) fails that job alone, after as
+many further attempts as the operator allows; a list that fails is halved
+until the jobs at fault are alone.
 """
 
 import random
-from functools import partial
-from typing import Any, Callable, Iterator, List, NamedTuple, Tuple
+import types
+from contextlib import asynccontextmanager, contextmanager
+from typing import (Any, AsyncIterator, Awaitable, Callable, Generator,
+                    Iterator, List, NamedTuple, Optional, Protocol, Tuple)
 
 from . import targets
+from .errors import ConfigError, OperatorError, UsageError
 from .targets import Function, Target
+from .texts import summary, traceback_of
 
 BACKOFF = (0.1, 10.0)       # seconds, first and last, before a new attempt
+
+# What a function gives that has not begun to do its work.
+LATER = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
 
 class Ways(NamedTuple):
@@ -26,43 +34,256 @@ class Ways(NamedTuple):
     interrupt: List[bool]
 
 
-Handler = Callable[[Iterator[Any], Ways], None]
+class Jobs(Protocol):
+    """What a handler works through (see `hand.Run`)."""
+
+    jobs: List[Any]
+    iterator: Iterator[Any]     # over them; what it has given is begun
+    done: Optional[int]         # of lists: how many jobs are finished
 
 
-def run_each(handle: Function, retries: int, jobs: Iterator[Any],
+class Pause(NamedTuple):
+    """Wait, instead of a call."""
+
+    seconds: float
+
+
+# What to do, step by step: it yields what to call the function with, or a
+# Pause, and is sent what that raised, or None.
+Plan = Generator[Any, Optional[BaseException], None]
+END = object()
+
+
+class Handler:
+    """The operator's functions, and how they are to be called.
+
+    ``function`` handles a job or, with ``lists``, a list of jobs (of
+    ``batch`` at most; 0: of as many as come together).  Each worker calls
+    ``setup`` before its first job: a function, or a generator that yields
+    once.  What it gives is the second argument of a function that has two.
+    Both may be `async`.
+
+    Raises ConfigError where they do not fit together.
+    """
+
+    def __init__(self, function: Function, retries: int = 0,
+                 setup: Optional[Function] = None, lists: bool = False,
+                 batch: int = 0):
+        self.lists = lists
+        self.batch = batch
+        self.is_async = targets.is_async(function)
+        self._function = function
+        self._retries = retries
+        self._setup = setup
+        self._two = targets.required_positionals(function) > 1
+        name = getattr(function, '__name__', 'the handler')
+        if self._two and setup is None:
+            raise ConfigError(f'{name} has two arguments, but there is no '
+                              'setup() to give the second one')
+        if targets.yields(function):
+            raise ConfigError(f'{name} yields, so a call of it does nothing; '
+                              'let it return when the job is done')
+        if setup and targets.is_async(setup) and not self.is_async:
+            raise ConfigError(f'setup is async and {name} is not; make both '
+                              'async, or neither')
+
+    def work(self, call: Function, run: Jobs, ways: Ways) -> None:
+        """Work through a run; ``call`` is what `set_up` gave."""
+        if self.lists:
+            _follow(_by_lists(run, self.batch, self._retries, ways), call,
+                    ways)
+        else:
+            run_each(call, self._retries, run.iterator, ways)
+
+    async def work_async(self, call: Callable[[Any], Awaitable[Any]],
+                         run: Jobs, ways: Ways) -> None:
+        """The same for an `async` function: one call after another."""
+        plan = (_by_lists(run, self.batch, self._retries, ways) if self.lists
+                else _one_by_one(run, self._retries, ways))
+        step = _next(plan)
+        while step is not END:
+            error = None
+            try:
+                if type(step) is Pause:
+                    await ways.pause(step.seconds)
+                else:
+                    await call(step)
+            except BaseException as raised:
+                error = raised
+            step = _next(plan, error)
+
+    # -- set-up -----------------------------------------------------------
+
+    @contextmanager
+    def set_up(self) -> Iterator[Function]:
+        """Call `setup`, and in the end let it go on after its yield.
+
+        Gives what to call with a job, or a list, alone.  Raises
+        OperatorError when `setup` raises.
+        """
+        given = rest = None
+        with _theirs():
+            if self._setup is not None:
+                given = self._setup()
+                if targets.yields(self._setup):
+                    rest, given = given, next(given)
+        yield self._bound(given)
+        with _theirs():
+            for _ in rest or ():
+                raise RuntimeError('it yields more than once')
+
+    @asynccontextmanager
+    async def set_up_async(self) -> AsyncIterator[Function]:
+        """The same in an event loop, where `setup` may be `async`."""
+        setup = self._setup
+        if setup is None or not targets.is_async(setup):
+            with self.set_up() as call:
+                yield call
+            return
+        rest = None
+        with _theirs():
+            given = setup()
+            if targets.yields(setup):
+                rest, given = given, given.__anext__()
+            given = await given
+        yield self._bound(given)
+        if rest is not None:
+            with _theirs():
+                async for _ in rest:
+                    raise RuntimeError('it yields more than once')
+
+    def _bound(self, given: Any) -> Function:
+        function = self._function
+        return (lambda job: function(job, given)) if self._two else function
+
+
+@contextmanager
+def _theirs() -> Iterator[None]:
+    """What `setup` raises in here is the operator's own error."""
+    try:
+        yield
+    except BaseException as error:
+        raise OperatorError(
+            f'setup raised {summary(error)}; correct it and start again',
+            traceback_of(error)) from error
+
+
+# -- one at a time --------------------------------------------------------
+
+def run_each(call: Function, retries: int, jobs: Iterator[Any],
              ways: Ways) -> None:
-    """Call ``handle`` for each job, until its end or an interrupt.
+    """Call for each job, until the end or an interrupt.
 
     Nothing more happens once per job: this loop is the hot path.
     """
     interrupt = ways.interrupt
     for job in jobs:
         try:
-            handle(job)
+            given = call(job)
+            if given is not None:
+                _check(given)
         except BaseException as error:
-            _again(handle, job, error, retries, ways)
+            _follow(_further(job, error, retries, ways), call, ways)
         if interrupt:
             break
 
 
-def _again(handle: Function, job: Any, error: BaseException, retries: int,
-           ways: Ways) -> None:
-    """Try a job that has failed once ``retries`` times more."""
+def _check(given: Any) -> None:
+    """Raise TypeError if the function has only promised to do its work."""
+    if isinstance(given, LATER):
+        if isinstance(given, types.CoroutineType):
+            given.close()       # or Python warns that nobody awaits it
+        raise TypeError(f'the handler gave a {type(given).__name__}, and has '
+                        'done nothing yet; it must return when the job is '
+                        'done, or be an `async def` itself')
+
+
+def _follow(plan: Plan, call: Function, ways: Ways) -> None:
+    step = _next(plan)
+    while step is not END:
+        error = None
+        try:
+            if type(step) is Pause:
+                ways.pause(step.seconds)
+            else:
+                _check(call(step))
+        except BaseException as raised:
+            error = raised
+        step = _next(plan, error)
+
+
+def _next(plan: Plan, error: Optional[BaseException] = None) -> Any:
+    try:
+        return plan.send(error)
+    except StopIteration:
+        return END
+
+
+# -- what to call, and what to do when that raises ------------------------
+
+def _one_by_one(run: Jobs, retries: int, ways: Ways) -> Plan:
+    for job in run.iterator:
+        error = yield job
+        if error is not None:
+            yield from _further(job, error, retries, ways)
+        if ways.interrupt:
+            break
+
+
+def _by_lists(run: Jobs, batch: int, retries: int, ways: Ways) -> Plan:
+    """Lists of the jobs; one that fails is halved, until it is one job.
+
+    That keeps the order, so that all before ``run.done`` is finished.
+    """
+    jobs = run.jobs
+    run.done = 0
+    ends: List[int] = []        # of the list to do next, last; of all halved
+    while run.done < len(jobs) and not ways.interrupt:
+        if not ends:
+            ends.append(min(run.done + (batch or len(jobs)), len(jobs)))
+        part = jobs[run.done:ends[-1]]
+        error = yield part
+        if error is not None and len(part) > 1:
+            ends.append(run.done + len(part) // 2)
+            continue
+        if error is not None:
+            yield from _further(part, error, retries, ways)
+        run.done = ends.pop()
+
+
+def _further(job: Any, error: BaseException, retries: int,
+             ways: Ways) -> Plan:
+    """Attempts after the first; ``job`` may be a list of one."""
     first, last = BACKOFF
     for attempt in range(retries):
-        ways.pause(random.uniform(0, min(last, first * 2 ** attempt)))
-        try:
-            handle(job)
+        yield Pause(random.uniform(0, min(last, first * 2 ** attempt)))
+        again = yield job
+        if again is None:
             return
-        except BaseException as again:
-            error = again
+        error = again
     ways.fail(error, 1 + retries)
 
 
-def from_target(text: str, retries: int = 0) -> Tuple[Target, Handler]:
+# -- from the command line ------------------------------------------------
+
+def from_target(text: str, retries: int = 0,
+                batch: Optional[int] = None) -> Tuple[Target, Handler]:
     """The module that a TARGET names, and its handler.
 
-    Raises ConfigError or UsageError.
+    `handle_jobs` is preferred to `handle_job`; another function takes lists
+    if ``batch`` is given.  Raises ConfigError or UsageError.
     """
-    target = targets.load(text, 'handle_job')
-    return target, partial(run_each, target.callable(), retries)
+    target = targets.load(text, 'handle_jobs')
+    named = ':' in text
+    if not named and target.find('handle_jobs') is None:
+        target = target._replace(function='handle_job')
+    lists = (target.function == 'handle_jobs' or named and batch is not None
+             and target.function != 'handle_job')
+    function = target.callable()
+    if batch is not None and not lists:
+        raise UsageError('--batch is for lists of jobs, and handle_job takes '
+                         'one; define handle_jobs(jobs)')
+    setup = target.find('setup')
+    if setup is not None and not callable(setup):
+        raise ConfigError(f'setup in {target.name} is no function')
+    return target, Handler(function, retries, setup, lists, batch or 0)

@@ -20,7 +20,7 @@ from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
 
 from . import sizing
 from .control import BATCH, Bucket
-from .ledger import FailedJob, Lease, Ledger
+from .ledger import FailedJob, Lease, Ledger, Piece
 from .messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT, WELCOME,
                        Introduction, Payload, Range, Reply, Report)
 from .texts import summary
@@ -33,7 +33,7 @@ PAGES = 4           # of which a queue consists when it is full
 
 
 class Oldest(NamedTuple):
-    """The job that holds the watermark back."""
+    """An unfinished job, such as the one that holds the watermark back."""
 
     number: int
     job: Any
@@ -62,6 +62,8 @@ class Counts(NamedTuple):
     slaves: int         # connected
     failed: int         # and recorded
     unrecorded: int     # failed, and about to be recorded
+    twice: int          # reported done once more
+    seen: int           # slaves that have come
 
 
 class JobQueue:
@@ -161,7 +163,7 @@ class JobQueue:
             ledger = self._ledger
             waiting = ledger.waiting
             if who.after:
-                self._say_lost(who.after)
+                self._lose(who.after)
             if who.slave in self._sessions:
                 self._wake_all()        # its older session, if that waits
             self._sessions[who.slave] = session
@@ -206,6 +208,16 @@ class JobQueue:
             if sent:
                 return [LEASE, self._span(), first, sent, payload]
             report = Report(self.run, [], [], [])
+
+    def lost(self, slave: str, late: Sequence[Range]) -> None:
+        """A supervisor says that a slave has died.
+
+        Or that it has ended it, as the jobs ``late`` took too long.
+        """
+        with self._lock:
+            self._lose(slave, late)
+            self._wake_all()
+            self._changed()
 
     def give_back(self, slave: str, run: str,
                   ranges: Sequence[Range]) -> Reply:
@@ -325,7 +337,8 @@ class JobQueue:
             ledger = self._ledger
             return Counts(ledger.finished, self.qsize(),
                           len(self._sessions), ledger.failed,
-                          len(ledger.unrecorded()))
+                          len(ledger.unrecorded()), ledger.twice,
+                          ledger.seen)
 
     def slaves(self) -> List[SlaveReport]:
         """A slave each, those with the oldest lease first."""
@@ -344,12 +357,16 @@ class JobQueue:
     def oldest(self) -> Optional[Oldest]:
         with self._lock:
             piece = self._ledger.lowest()
-            if piece is None:
-                return None
-            holder = piece.holder
-            return Oldest(piece.first, piece.jobs[0],
-                          holder.name if holder else '',
-                          self._clock() - piece.since)
+            return None if piece is None else self._oldest(piece)
+
+    def holders(self) -> List[Oldest]:
+        """What each slave has had longest, the oldest of all first."""
+        with self._lock:
+            found = [self._oldest(min(slave.pieces, key=lambda piece:
+                                      (piece.since, piece.first)))
+                     for slave in self._ledger.slaves.values()
+                     if slave.pieces]
+        return sorted(found, key=lambda oldest: -oldest.age)
 
     @property
     def sessions(self) -> int:
@@ -359,13 +376,19 @@ class JobQueue:
 
     # -- under the lock ---------------------------------------------------
 
+    def _oldest(self, piece: Piece) -> Oldest:
+        holder = piece.holder
+        return Oldest(piece.first, piece.jobs[0], holder.name if holder
+                      else '', self._clock() - piece.since)
+
     def _span(self) -> float:
         return sizing.span(len(self._sessions))
 
-    def _say_lost(self, slave: str) -> None:
+    def _lose(self, slave: str, late: Sequence[Range] = ()) -> None:
         lost = self._ledger.slaves.get(slave)
         if lost is not None:
-            jobs = self._ledger.lose(slave)
+            jobs = self._ledger.lose(slave, late)
+            self._count_failures()
             self._sessions.pop(slave, None)
             log.warning('lost slave %s, %d jobs back', lost.name, jobs)
 
@@ -380,8 +403,13 @@ class JobQueue:
             self._wake_all()
         if report.failed or self._draining or ledger.complete:
             self._changed()
-        if report.failed and self._too_many(
-                ledger.failed + len(ledger.unrecorded()), ledger.finished):
+        if report.failed:
+            self._count_failures()
+
+    def _count_failures(self) -> None:
+        ledger = self._ledger
+        if self._too_many(ledger.failed + len(ledger.unrecorded()),
+                          ledger.finished):
             self.too_many = True
 
     def _lease(self, slave: str, want: int, prefetch: bool,

@@ -23,6 +23,10 @@ and a job goes this way (a piece is cut where only a part of it moves):
     leased   --lost with its slave-->          returned in eight suspect
                                                pieces; a single job at its
                                                third lone loss: failed
+    leased   --took too long, and its slave was ended for that-->
+                                               failed; several together as
+                                               above; what else that slave
+                                               had: returned, nobody blamed
     returned --lease-->                        leased
     any      --done, from anybody-->           finished
 
@@ -178,6 +182,7 @@ class Ledger:
         self.finished = 0               # jobs done, or failed and recorded
         self.failed = 0                 # of those: failed and recorded
         self.twice = 0                  # jobs reported done once more
+        self.seen = 0                   # slaves that have come
         self.unfinished = 0             # jobs in pieces
         self.slaves: Dict[str, Slave] = {}
         self._before: Any = None        # the last job leased
@@ -262,6 +267,7 @@ class Ledger:
         slave = self.slaves.get(id)
         if slave is None:
             slave = self.slaves[id] = Slave(id, name, workers, now)
+            self.seen += 1
         slave.heard, slave.dropped = now, None
         kept = []
         for a, b in joined(holds):
@@ -293,11 +299,13 @@ class Ledger:
             if not slave.pieces:
                 del self.slaves[id]
 
-    def lose(self, id: str) -> int:
+    def lose(self, id: str, late: Sequence[Range] = ()) -> int:
         """A slave is dead.  Gives the number of jobs that come back.
 
         One of its jobs may have killed it, so they go out again in eight
         pieces.  What was its own and is still unleased is cut as well.
+        But if it was ended since the jobs ``late`` took too long, the
+        others are not to blame.
         """
         slave = self.slaves.pop(id, None)
         if slave is None:
@@ -305,17 +313,27 @@ class Ledger:
         self._reserved.discard(id)
         pieces = [*slave.pieces, *self._claimed(id)]
         jobs = sum(len(piece.jobs) for piece in pieces)
-        for piece in pieces:
-            self._release(piece)
+        for a, b in late:
+            for piece in self._within(a, b):
+                if piece.holder is not slave and piece.claim != id:
+                    continue
+                piece = self._isolate(piece, a, b)
+                if len(piece.jobs) == 1:
+                    self._fail(piece, 'took longer than --job-timeout', '',
+                               slave.name, 1)
+                else:
+                    self._suspect(piece)
+        for piece in [*slave.pieces, *self._claimed(id)]:
+            if late:
+                self._return(piece)
+                continue
             if jobs == 1:
                 piece.losses += 1
             if piece.losses >= LOSSES:
                 self._fail(piece, f'lost with its slave {LOSSES} times',
                            '', slave.name, LOSSES)
             else:
-                for part in self._split(piece):
-                    part.suspect = True
-                    self._await(part)
+                self._suspect(piece)
         return jobs
 
     def expire(self, now: float) -> List[Tuple[str, int]]:
@@ -464,6 +482,13 @@ class Ledger:
         for number in range(piece.first + step, piece.last + 1, step):
             parts.append(self._cut(parts[-1], number))
         return parts
+
+    def _suspect(self, piece: Piece) -> None:
+        """One of these jobs may be what killed or held up their slave."""
+        self._release(piece)
+        for part in self._split(piece):
+            part.suspect = True
+            self._await(part)
 
     def _hold(self, piece: Piece, slave: Slave, now: float) -> None:
         piece.holder, piece.since, piece.claim = slave, now, None

@@ -5,14 +5,14 @@ import logging
 import os
 from typing import TYPE_CHECKING, Callable, List, Optional
 
-from .errors import UsageError
+from .errors import OperatorError, UsageError
 from .master import Master
 from .messages import RUN_NAME
 from .progress import Progress
 from .recorder import Recorder, RetryRecorder
 from .secret import Address, exposure
 from .source import Source
-from .supervisor import Supervisor, command
+from .supervisor import Bounds, Supervisor, command
 from .wire import name_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Local:
         bound = self._master.open()
         self._supervisor = Supervisor(
             slave_command(handler, bound, options, quiet=True),
-            options.count, key, out, progress.write_line, self._ended)
+            options.count, key, out, progress.write_line, self._ended,
+            self._master.queue.lost, bounds(options))
 
     @property
     def stopped_by(self) -> Optional[int]:
@@ -51,12 +52,21 @@ class Local:
         """As `Master.run`."""
         try:
             self._supervisor.start()
-            return self._master.run()
+            code = self._master.run()
         finally:
             if self._master.stopped:            # or they wait for the next
                 self._supervisor.stop()
             self._supervisor.close()
             self._master.close()
+        if OperatorError.exit_code in self._supervisor.codes:
+            return OperatorError.exit_code      # has been said by the slave
+        return code
+
+    def tell(self) -> None:
+        """Say what is going on, on SIGUSR1."""
+        self._master.tell()
+        for line in self._supervisor.doing():
+            log.info('%s', line)
 
     def stop(self, number: int) -> None:
         """Drain because of a signal; any thread may call this.
@@ -85,12 +95,16 @@ def make_master(source: Source, address: Address, key: bytes,
     tls = _tls(options)
     for warning in exposure(address, key, tls is not None):
         log.warning('%s', warning)
+    return Master(make_recorder(source, options), address, key, progress,
+                  options.size, options.max_failures, any_port, tls,
+                  options.rate, options.total, options.limit)
+
+
+def make_recorder(source: Source, options: argparse.Namespace) -> Recorder:
+    """What goes through the source, or through the failures of before."""
     path = os.path.abspath(options.state or source.state_name)
-    recorder = (RetryRecorder(source, path) if options.retry_failed
-                else Recorder(source, path, options.reset))
-    return Master(recorder, address, key, progress, options.size,
-                  options.max_failures, any_port, tls, options.rate,
-                  options.total, options.limit)
+    return (RetryRecorder(source, path) if options.retry_failed
+            else Recorder(source, path, options.reset))
 
 
 def _tls(options: argparse.Namespace) -> Optional['Context']:
@@ -115,4 +129,11 @@ def slave_command(target: str, address: Address,
         target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
         f'--threads={options.threads}', f'--timeout={options.timeout}',
         f'--retries={options.retries}', f'--log-level={level}',
+        *([f'--batch={options.batch}'] if options.batch else []),
         *([f'--tls-ca={options.tls_ca}'] if options.tls_ca else [])])
+
+
+def bounds(options: argparse.Namespace) -> Bounds:
+    """What the children of `tm-run` or `tm-spawn` may do."""
+    return Bounds(options.threads, options.job_timeout,
+                  options.max_jobs_per_slave)

@@ -14,15 +14,16 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import __version__
-from .control import PAUSE, RATE, STOP
+from .control import PAUSE, RATE, STOP, lines
 from .errors import (EX_FAILED_JOBS, OperatorError, SaveError,
                      TaskmasterError, TooManyFailures, Unreachable)
 from .feeder import Feeder
-from .jobqueue import JobQueue
+from .jobqueue import JobQueue, Oldest
 from .messages import COMPLETE, STOPPED
 from .progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from .recorder import Recorder
 from .session import Session
+from .tally import Tally
 from .texts import short, summary
 from .wire import Address, Manager, Server, name_of
 
@@ -39,6 +40,8 @@ QUIET = 10.0        # seconds without a job from get_jobs that are mentioned
 PATIENCE = 60.0     # seconds without a failures file until leases stop
 LOOKS = 40          # at the queue, to tell whether source or slaves are slower
 STUCK = 30.0        # seconds in one slave's hands after which a job is named
+STILL = 60.0        # seconds without a finished job that are worth a line
+NAMED = 3           # slaves in it
 
 
 class Master:
@@ -82,6 +85,8 @@ class Master:
         self._steered = threading.Event()       # for the pacer
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = [0, 0]          # looks at the queue: empty, and all
+        self._tally = Tally()
+        self._finished = 0, 0.0         # jobs, and when that was said last
 
     def open(self) -> Address:
         """Take the lock, load the state, bind.  Gives the address.
@@ -215,6 +220,32 @@ class Master:
             empty, looks = empty // 2, looks // 2
         self._starved = [empty + (status.queued < self.queue.maxsize // 2),
                          looks + 1]
+        self._say_when_stuck(status)
+
+    def _say_when_stuck(self, status: Status) -> None:
+        """A line when nothing has finished for a minute, and each minute."""
+        finished, since = self._finished
+        now = time.monotonic()
+        if status.current != finished or not since:
+            self._finished = status.current, now
+        elif now - since >= STILL:
+            self._finished = finished, now
+            holders = self.queue.holders()
+            if holders:
+                log.warning('nothing has finished for a minute: %s%s',
+                            '; '.join(map(self._held, holders[:NAMED])),
+                            f'; and {len(holders) - NAMED} slaves more'
+                            if len(holders) > NAMED else '')
+
+    def _held(self, oldest: Oldest) -> str:
+        return (f'job {self._recorder.count + oldest.number} '
+                f'(key {self._recorder.shown_key(oldest.job)}) is with '
+                f'{oldest.slave} for {oldest.age:.0f} s')
+
+    def tell(self) -> None:
+        """Say what is going on, on SIGUSR1; any thread may call this."""
+        for line in lines(self.report()):
+            log.info('%s', line)
 
     def status(self) -> Status:
         counts = self.queue.counts()
@@ -272,29 +303,28 @@ class Master:
         self._server.stop()
 
     def _outcome(self) -> int:
+        """The exit code, or raise what it is for; says how it went."""
         if self._trouble is None:
             try:
                 self._recorder.finish()
             except OSError as error:
                 self._trouble = error
+        code = EX_FAILED_JOBS if self._recorder.failed else 0
+        ended_by = self._feeder.error or self._error
         if self._trouble is not None:
-            raise SaveError(
+            ended_by = SaveError(
                 f'the last save did not succeed ({summary(self._trouble)}); '
                 'what is on disk is older, and the jobs since then will run '
                 'again')
-        ended_by = self._feeder.error or self._error
+        if ended_by is not None:
+            code = ended_by.exit_code
+        counts = self.queue.counts()
+        self._tally.say(counts.finished, self._recorder, code, counts.twice,
+                        counts.seen, self.stopped_by,
+                        self._limited and self.queue.complete)
         if ended_by is not None:
             raise ended_by
-        failed = self._recorder.failed
-        if self._limited and self.queue.complete:
-            log.info('ended after %d jobs (--limit); start again to go on',
-                     self.queue.counts().finished)
-        if self._complete and not self.queue.counts().finished:
-            log.info('no jobs')
-        if failed:
-            log.info('%d failed jobs are in %s', failed,
-                     self._recorder.failures.path)
-        return EX_FAILED_JOBS if failed else 0
+        return code
 
     # -- what is going on -------------------------------------------------
 
@@ -311,8 +341,7 @@ class Master:
             return f'waiting for get_jobs, {now - since:.0f} s'
         oldest = queue.oldest()
         if oldest is not None and oldest.slave and oldest.age > STUCK:
-            return (f'job {self._recorder.count + oldest.number} is with '
-                    f'{oldest.slave} for {oldest.age:.0f} s')
+            return self._held(oldest)
         return ''
 
     # -- threads ----------------------------------------------------------
@@ -383,6 +412,7 @@ class Master:
             return
         try:
             self._recorder.record(failed)
+            self._tally.add(job.error for job in failed)
         except OSError as error:
             self._in_trouble(error)
             if time.monotonic() - self._troubled > PATIENCE:

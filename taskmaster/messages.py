@@ -12,11 +12,14 @@ of bounded size and is checked here, field by field, before it is believed.
                                  | [OVER, 'complete' or 'stopped']
                                  | [STRANGER]    (say hello first)
     give_back(run, ranges)      -> [WAIT, span, reason] | [STRANGER]
+    lost(slave, ranges)         -> [STATUS, '']
     status(run name)            -> [STATUS, {...}] | [REFUSED, code, line]
     control(run name, command, rate)
                                 -> [STATUS, line] | [REFUSED, code, line]
 
-The last two need no `hello`; the run name may be null: whichever it is.
+The last three need no `hello`.  `lost` comes from a supervisor: that slave
+is dead, and if there are ranges it was ended since these jobs took too long.
+The run name may be null: whichever it is.
 
 `jobs` is a pickled list, the only bytes there are.  Ranges are lists of
 [first, last] job numbers, both included.
@@ -41,6 +44,7 @@ TRACEBACK = 10_000          # characters of a traceback
 RANGES = 10_000             # in a report
 NUMBER = 1 << 62            # above any job number
 RATE = 1e9                  # jobs a second, above any
+WORKERS = 10_000            # of one slave
 
 Range = Tuple[int, int]
 
@@ -146,6 +150,15 @@ def ranges(value: Any) -> List[Range]:
                    for first, last in items(value, RANGES, 2)])
 
 
+def apart(value: Any) -> List[Range]:
+    """As they are, in order; BadMessage if two of them overlap."""
+    found = sorted((number(first, 1), number(last, first))
+                   for first, last in items(value, WORKERS, 2))
+    if any(a[1] >= b[0] for a, b in zip(found, found[1:])):
+        raise BadMessage('ranges overlap')
+    return found
+
+
 def joined(ranges: Sequence[Range]) -> List[Range]:
     """The same numbers in order; no two of the ranges touch."""
     found: List[Range] = []
@@ -200,8 +213,9 @@ def introduction(value: Any) -> Introduction:
         raise BadMessage('an introduction has other fields')
     _, _, slave, name, workers, module, run, run_name, holds, after = value
     return Introduction(
-        protocol, version, text(slave), line(name), number(workers, 1, 10_000),
-        optional(module), optional(run), optional(run_name, RUN_NAME),
+        protocol, version, text(slave), line(name),
+        number(workers, 1, WORKERS), optional(module), optional(run),
+        optional(run_name, RUN_NAME),
         ranges(holds), optional(after))
 
 

@@ -233,13 +233,19 @@ class Progress:
         """Write ``text`` (one line or more) whole, above the bar."""
         if not text.endswith('\n'):
             text += '\n'
-        with self._lock:
-            if self._bar is None:
-                self._write(text)
-            else:
-                blank = ' ' * (self._sink.width() - 1)
-                self._write(f'\r{blank}\r{text}')
-                self._draw()
+        self.beside(self._write)(text)
+
+    def beside(self, write: Callable[[str], None]) -> Callable[[str], None]:
+        """``write``, for what goes to the same terminal, without the bar."""
+        def write_above(text: str) -> None:
+            with self._lock:
+                if self._bar is None:
+                    write(text)
+                else:
+                    self._write(f"\r{' ' * (self._sink.width() - 1)}\r")
+                    write(text)
+                    self._draw()
+        return write_above
 
     def _take(self, status: Status) -> None:
         now = self._clock()

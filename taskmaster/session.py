@@ -17,8 +17,8 @@ from .targets import module_of
 class Session:
     """One slave's connection to the queue."""
 
-    exposed = {'hello': 1, 'work': 4, 'give_back': 2,   # arguments
-               'status': 1, 'control': 3}
+    exposed = {'hello': 1, 'work': 4, 'give_back': 2, 'lost': 2,
+               'status': 1, 'control': 3}       # how many arguments
 
     def __init__(self, queue: JobQueue, master: Optional[Steered] = None):
         self._queue = queue
@@ -49,6 +49,10 @@ class Session:
         if self._slave is None:
             return [STRANGER]
         return self._queue.give_back(self._slave, *checked)
+
+    def lost(self, slave: Any, late: Any) -> Reply:
+        self._queue.lost(messages.text(slave), messages.apart(late))
+        return [STATUS, '']
 
     def status(self, run_name: Any) -> Reply:
         return self._other_run(run_name) or [STATUS, self._steered.report()]

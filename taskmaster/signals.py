@@ -1,7 +1,8 @@
 """Signals: the first asks for a drain, the second ends the process at once.
 
-The Python-level handlers do next to nothing (setting an Event in one can
-deadlock); a thread reads what the C level writes to the wakeup descriptor.
+SIGUSR1 asks what the process is doing.  The Python-level handlers do next to
+nothing (setting an Event in one can deadlock); a thread reads what the C
+level writes to the wakeup descriptor.
 """
 
 import os
@@ -18,12 +19,14 @@ class Signals:
     """Between `install` and `restore`, ``stop(signum)`` is called once.
 
     It is called on a thread of its own, at the first of SIGINT, SIGTERM
-    and SIGHUP (each left ignored where it was, as under nohup).  To be
-    used on the main thread.
+    and SIGHUP (each left ignored where it was, as under nohup); ``tell`` is
+    called there too, at each SIGUSR1.  To be used on the main thread.
     """
 
-    def __init__(self, stop: Callable[[int], None]):
+    def __init__(self, stop: Callable[[int], None],
+                 tell: Optional[Callable[[], None]] = None):
         self._stop = stop
+        self._tell = tell
         self._count = 0
         self._before: Dict[int, Any] = {}
 
@@ -35,6 +38,9 @@ class Signals:
         for number in STOPPING:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
+        if self._tell is not None:
+            self._before[signal.SIGUSR1] = signal.signal(
+                signal.SIGUSR1, lambda number, frame: None)
         threading.Thread(target=self._read, name='signals',
                          daemon=True).start()
 
@@ -55,6 +61,10 @@ class Signals:
             for number in iter(lambda: self._reader.recv(1), b''):
                 if number[0] not in self._before:
                     continue            # another's: SIGCHLD, SIGWINCH ...
+                if number[0] == signal.SIGUSR1:
+                    assert self._tell is not None
+                    self._tell()
+                    continue
                 seen += 1
                 if seen == 1:
                     self._stop(number[0])

@@ -35,12 +35,13 @@ class Pace:
     """A slave's own speed, and so how many jobs it should ask for.
 
     It looks back some spans, as jobs of one kind may come in a row; but a
-    lease that was slower than that counts for the next one.
+    lease that was slower than that counts for the next one.  ``batch`` is
+    how many jobs go together: it asks for multiples of that.
     """
 
-    def __init__(self, workers: int = 1, most: int = 0):
+    def __init__(self, workers: int = 1, batch: int = 1):
         self.workers = workers
-        self.most = most            # jobs in a lease, or 0 for no bound
+        self.batch = batch
         self._jobs = 1              # in a span, for one worker
         self._seen = (0.0, 0.0)     # jobs, and the seconds they took
 
@@ -58,8 +59,7 @@ class Pace:
 
     def want(self) -> int:
         """How many jobs to ask for: a span of work for every worker."""
-        want = self._jobs * self.workers
-        return min(want, self.most) if self.most else want
+        return -(-self._jobs // self.batch) * self.batch * self.workers
 
 
 class Weight:

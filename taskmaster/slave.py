@@ -1,10 +1,9 @@
 """A slave: take jobs, handle them, report.
 
-Workers call the operator's function; with one worker that is the main
-thread, so that `signal`, `sqlite3` and debuggers behave.  One more thread,
-the *link*, owns the connection: it asks for the next lease while the
-present one is worked on, reports, says that the slave lives, and connects
-anew when the connection is lost.  Between them is the `Hand`.
+Workers call the operator's function (see `workers`).  One more thread, the
+*link*, owns the connection: it asks for the next lease while the present one
+is worked on, reports, says that the slave lives, and connects anew when the
+connection is lost.  Between them is the `Hand`.
 """
 
 import logging
@@ -12,20 +11,20 @@ import pickle
 import random
 import threading
 import time
-from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 from . import __version__, messages
+from .board import Board
 from .errors import ConfigError, TaskmasterError, Unreachable
 from .hand import Hand
-from .handlers import Handler, Ways
+from .handlers import Handler
 from .messages import PROTOCOL, Introduction
 from .texts import summary
+from .workers import Workers
 
 log = logging.getLogger(__name__)
 
 BEAT = 10           # spans between two signs of life while there is work
-BUSY_WAIT = 1.0     # seconds to wait for jobs while others are being done
 BACKOFF = (0.1, 5.0)    # seconds, first and last, between attempts
 
 Connect = Callable[[], Any]
@@ -35,34 +34,37 @@ class Slave:
     """One slave process.
 
     ``connect`` gives a new link to the master (see `wire.connect`) or
-    raises KeyRefused, OSError or EOFError; ``handler`` works through an
-    iterator of jobs (see `handlers.run_each`); ``timeout`` is how long, in
-    seconds, to look for a master; ``after`` is the id of a dead slave that
-    this one replaces; ``connected`` is called whenever a master has it.
+    raises KeyRefused, OSError or EOFError; ``workers`` call ``handler``;
+    ``timeout`` is how long, in seconds, to look for a master; ``after`` is
+    the id of a dead slave that this one replaces; ``quota`` is after how
+    many jobs to leave; ``board`` is for a supervisor to see who is at which
+    job; ``connected`` is called whenever a master has it.
     """
 
     def __init__(self, connect: Connect, handler: Handler, id: str,
                  name: str, module: Optional[str] = None, workers: int = 1,
-                 most: int = 0, timeout: float = 60.0,
-                 after: Optional[str] = None,
+                 timeout: float = 60.0, after: Optional[str] = None,
+                 quota: Optional[int] = None, board: Optional[Board] = None,
                  connected: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic):
         self.id = id
         self.name = name
+        self.over = False           # the run is; or this slave is retired:
+        self.retired = False        # it has done its quota
         self._connect = connect
-        self._handler = handler
         self._module = module
-        self._workers = workers
         self._timeout = timeout
         self._after = after
         self._connected = connected
         self._clock = clock
-        self._hand = Hand(workers, most, clock)
+        self._board = board
+        self._hand = Hand(workers, handler.batch or 1, quota, clock)
         self._link: Any = None
         self._run: Optional[str] = None
         self._run_name: Optional[str] = None
         self._error: Optional[TaskmasterError] = None
         self._leaving = threading.Event()
+        self._workers = Workers(self._hand, handler, self._leaving, board)
         self._beaten = 0.0          # when the master last heard of us
         self._refused = False       # there was nothing, at once
 
@@ -72,20 +74,14 @@ class Slave:
         """Work until the run is over or `leave` is called.
 
         Raises what ends a slave otherwise: KeyRefused, Unreachable,
-        VersionMismatch, ConfigError.
+        VersionMismatch, ConfigError, OperatorError.
         """
         link = threading.Thread(target=self._serve, name='link', daemon=True)
-        link.start()
-        if self._workers == 1:
-            self._work()
-        else:
-            workers = [threading.Thread(target=self._work, name=f'worker-{n}')
-                       for n in range(1, self._workers + 1)]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-        link.join()
+        try:
+            self._workers.run(link.start)
+        finally:
+            if link.ident is not None:
+                link.join()
         if self._error is not None:
             raise self._error
 
@@ -98,18 +94,9 @@ class Slave:
             if link is not None:
                 link.cut()          # it may wait for jobs; then goodbye
 
-    # -- the workers ------------------------------------------------------
-
-    def _work(self) -> None:
-        hand = self._hand
-        while True:
-            run = hand.take()
-            if run is None:
-                return
-            self._handler(run.iterator, Ways(partial(hand.fail, run),
-                                             self._leaving.wait,
-                                             run.interrupt))
-            hand.bring(run)
+    def doing(self) -> List[str]:
+        """What the workers are at, a line each, for a person."""
+        return self._hand.doing()
 
     # -- the link ---------------------------------------------------------
 
@@ -167,7 +154,7 @@ class Slave:
     def _hello(self) -> None:
         """Introduce this slave; raises when the master will not have it."""
         reply = self._call('hello', list(Introduction(
-            PROTOCOL, __version__, self.id, self.name, self._workers,
+            PROTOCOL, __version__, self.id, self.name, self._hand.workers,
             self._module, self._run, self._run_name, self._hand.holds(),
             self._after)))
         if reply[0] == messages.REFUSED:
@@ -183,6 +170,8 @@ class Slave:
             self._hand.keep([(a, b) for a, b in welcome['holds']])
         else:
             self._hand.forget()
+            if self._board is not None:
+                self._board.disown()
             log.info('connected to the run %s', welcome['name'])
         self._run, self._run_name = welcome['run'], welcome['name']
         self._hand.span = welcome['span']
@@ -190,6 +179,9 @@ class Slave:
     def step(self) -> bool:
         """See to one thing; False when the run is over for this slave."""
         hand = self._hand
+        if hand.spent:
+            self.retired = True
+            self._leaving.set()
         appetite = hand.appetite()
         unbegun = hand.give_back()
         if unbegun:
@@ -205,9 +197,10 @@ class Slave:
             if hand.wait(due):
                 self._refused = False
             return True
+        # While others are being done not for long: they are to be reported.
         wait = (0.0 if self._leaving.is_set()
                 else messages.WAIT_SECONDS if appetite.empty
-                else BUSY_WAIT if appetite.hungry else 0.0)
+                else hand.span if appetite.hungry else 0.0)
         report = hand.report(self._run or '')
         reply = self._call('work', list(report), appetite.want,
                            not (appetite.hungry or appetite.empty), wait,
@@ -236,6 +229,7 @@ class Slave:
             log.info('the master was stopped')
             raise EOFError('the master was stopped')
         else:
+            self.over = True
             return False
         return True
 

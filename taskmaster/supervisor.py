@@ -4,6 +4,10 @@ Each child is in a session of its own, so that a Ctrl-C reaches only the
 parent, which forwards it.  Each holds the reading end of a pipe of which
 only the parent has the other: however the parent ends, its children notice
 and end too.
+
+A child that is ended by something else than the end of the run has a
+successor, and the master is told which slave was lost; by the supervisor at
+once, and by the successor's `hello` in case the supervisor was not heard.
 """
 
 import logging
@@ -14,10 +18,14 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import (IO, Callable, Dict, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
-from .errors import (ConfigError, KeyRefused, Unreachable,
+from . import board
+from .board import Board
+from .errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
                      UsageError, VersionMismatch)
+from .messages import Range
 from .secret import ENV_KEY
 
 log = logging.getLogger(__name__)
@@ -26,17 +34,31 @@ ENV_ID = 'TASKMASTER_SLAVE'         # the id that a child is to go by
 ENV_AFTER = 'TASKMASTER_AFTER'      # the id of the dead one it replaces
 ENV_PARENT = 'TASKMASTER_PARENT'    # the pipe that ends with the parent
 ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
+ENV_BOARD = 'TASKMASTER_BOARD'      # the board, where there is one
+ENV_QUOTA = 'TASKMASTER_QUOTA'      # after how many jobs to retire
 
 # What a child may tell; one that exits without is not believed.
-CONNECTED, OVER = b'+', b'.'
+CONNECTED, OVER, RETIRED = b'+', b'.', b'-'
 
 BACKOFF = 0.5       # seconds before the successor of one that never connected,
 GIVE_UP = 5         # doubled each time; and how many of them in a row
 GRACE = 10.0        # seconds that children may take to end
+LOOKS = 10          # at the board, in the time that a job may take
+LOOK = 0.5          # seconds between two of them at most
+
+Lost = Callable[[str, Sequence[Range]], None]
 
 # Exit codes that another start would only repeat.
 FINAL = {kind.exit_code for kind in (
     UsageError, ConfigError, KeyRefused, Unreachable, VersionMismatch)}
+
+
+class Bounds(NamedTuple):
+    """What a child may do before another takes its place."""
+
+    threads: int = 1
+    job_timeout: Optional[float] = None     # seconds that a job may take
+    quota: Optional[int] = None             # jobs
 
 
 class _Child:
@@ -62,17 +84,23 @@ class Supervisor:
 
     ``key`` reaches them in their environment, where only this user can
     read it.  ``out`` and ``err`` are given what they print, line by line.
+    ``lost(id, jobs)`` is called when one with leases has died, or was ended
+    as these jobs took too long.
     """
 
     def __init__(self, command: Sequence[str], count: int, key: bytes,
                  out: Callable[[str], None], err: Callable[[str], None],
-                 changed: Callable[[], None] = lambda: None):
+                 changed: Callable[[], None] = lambda: None,
+                 lost: Lost = lambda id, jobs: None,
+                 bounds: Bounds = Bounds()):
         self.codes: List[int] = []      # of the children that ended for good
         self._command = list(command)
         self._count = count
         self._key = key
         self._out, self._err = out, err
         self._changed = changed
+        self._lost = lost
+        self._bounds = bounds
         self._stopping = threading.Event()
         self._children: Dict[int, _Child] = {}
         self._lock = threading.Lock()
@@ -134,12 +162,18 @@ class Supervisor:
         deaths = 0
         while not self._stopping.is_set():
             id = secrets.token_hex(8)
-            code, told = self._run(slot, id, dead)
+            code, told, late = self._run(slot, id, dead)
             if OVER in told or self._stopping.is_set():
                 if not self._stopping.is_set():
                     self.stop()     # others may be looking for the master
-                code = 0
+                # It may have raised in what follows the yield of its setup.
+                code = code if code == OperatorError.exit_code else 0
                 break
+            if RETIRED in told:
+                dead, deaths = None, 0
+                continue
+            if CONNECTED in told:
+                self._lost(id, late or ())
             if code in FINAL:
                 log.debug('slave %d ended with %d', slot, code)
                 break
@@ -154,18 +188,21 @@ class Supervisor:
                 dead = id
             delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
             log.warning('slave %d was ended by %s; starting another%s', slot,
-                        _ending(code), f' in {delay:g} s' if delay else '')
+                        _ending(code) if late is None else
+                        f'--job-timeout {self._bounds.job_timeout:g} s',
+                        f' in {delay:g} s' if delay else '')
             self._stopping.wait(delay)
         else:
             code = 0
         self.codes.append(code)
         self._changed()
 
-    def _run(self, slot: int, id: str,
-             dead: Optional[str]) -> Tuple[int, bytes]:
+    def _run(self, slot: int, id: str, dead: Optional[str]
+             ) -> Tuple[int, bytes, Optional[List[Range]]]:
         """Run one child to its end.
 
-        Gives its exit code, or -signal, and what it has told.
+        Gives its exit code, or -signal; what it has told; and the jobs that
+        took too long, if it was ended for that.
         """
         parent = self._pipe[0]
         news, tell = os.pipe()
@@ -173,26 +210,63 @@ class Supervisor:
                    ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
         if dead is not None:
             environ[ENV_AFTER] = dead
-        with self._lock, os.fdopen(tell, 'w'):
-            if self._stopping.is_set():
-                os.close(news)
-                return 0, b''
-            process = subprocess.Popen(
-                self._command, env=environ, pass_fds=(parent, tell),
-                start_new_session=True, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                errors='backslashreplace')
+        threads, job_timeout, quota = self._bounds
+        if quota is not None:
+            environ[ENV_QUOTA] = str(quota)
+        fds = [parent, tell]
+        shared: Optional[Board] = None
+        if job_timeout is not None:
+            fds.append(board.make(threads, job_timeout))
+            environ[ENV_BOARD] = str(fds[-1])
+            shared = Board(fds[-1])
+        with self._lock:
+            try:
+                if self._stopping.is_set():
+                    os.close(news)
+                    return 0, b'', None
+                process = subprocess.Popen(
+                    self._command, env=environ, pass_fds=fds,
+                    start_new_session=True, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    text=True, errors='backslashreplace')
+            finally:
+                for fd in fds[1:]:
+                    os.close(fd)
             child = self._children[slot] = _Child(process, news)
         printers = [_pass_on(process.stdout, self._out),
                     _pass_on(process.stderr, self._err)]
-        code = process.wait()
+        code, late = _wait(process, shared)
         for printer in printers:        # a grandchild may keep a pipe open
             printer.join(1.0)
         with self._lock:
             del self._children[slot]
             told = child.told()
             os.close(news)
-        return code, told
+        return code, told, late
+
+    def doing(self) -> List[str]:
+        """The children, a line each, for a person."""
+        with self._lock:
+            return [f'slave {slot}: pid {child.process.pid}'
+                    for slot, child in sorted(self._children.items())]
+
+
+def _wait(process: 'subprocess.Popen[str]', shared: Optional[Board]
+          ) -> Tuple[int, Optional[List[Range]]]:
+    """Wait for the end of a child, and end it when it is late."""
+    if shared is None:
+        return process.wait(), None
+    pause = min(shared.limit / LOOKS, LOOK)
+    late: Optional[List[Range]] = None
+    while True:
+        try:
+            code = process.wait(pause)
+            shared.close()
+            return code, late
+        except subprocess.TimeoutExpired:
+            late = late or shared.late()
+            if late is not None:
+                process.kill()
 
 
 def command(arguments: Sequence[str]) -> List[str]:
@@ -225,7 +299,7 @@ def _pass_on(stream: Optional[IO[str]],
 def watch_parent(environ: Dict[str, str]) -> Callable[[bytes], None]:
     """In a child: end at once when the parent has ended, however it did.
 
-    Gives what to call to tell the parent CONNECTED or OVER.
+    Gives what to call to tell the parent CONNECTED, RETIRED or OVER.
     """
     if ENV_PARENT not in environ:
         return lambda news: None
@@ -241,3 +315,14 @@ def watch_parent(environ: Dict[str, str]) -> Callable[[bytes], None]:
         os.write(news, what)
     threading.Thread(target=wait, name='parent', daemon=True).start()
     return tell
+
+
+def find_board(environ: Dict[str, str]) -> Optional[Board]:
+    """In a child: the board that its parent looks at, if any."""
+    if ENV_BOARD not in environ:
+        return None
+    fd = int(environ.pop(ENV_BOARD))
+    try:
+        return Board(fd)
+    finally:
+        os.close(fd)            # mapped, it stays

@@ -5,6 +5,7 @@ A target is ``pkg.module``, ``pkg.module:function``, ``path/file.py`` or
 UsageError; what is wrong with the module it names is a ConfigError.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.machinery
@@ -266,6 +267,29 @@ def required_positionals(function: Function) -> int:
     """Count the positional parameters without a default (0 if unknown)."""
     return sum(1 for p in _parameters(function) or ()
                if _required(p) and p.kind is not p.KEYWORD_ONLY)
+
+
+def is_async(function: Function) -> bool:
+    """Whether it is an `async def`, with or without a yield."""
+    import inspect
+    return (inspect.iscoroutinefunction(_called(function))
+            or inspect.isasyncgenfunction(_called(function)))
+
+
+def yields(function: Function) -> bool:
+    """Whether a call of it gives a generator, `async` or not."""
+    import inspect
+    return (inspect.isgeneratorfunction(_called(function))
+            or inspect.isasyncgenfunction(_called(function)))
+
+
+def _called(function: Function) -> Function:
+    """What runs when it is called: of an object its class's __call__."""
+    import inspect
+    if isinstance(function, functools.partial) or inspect.isroutine(function):
+        return function
+    call: Function = getattr(type(function), '__call__', function)
+    return call
 
 
 def _parameters(function: Function) -> 'Optional[List[inspect.Parameter]]':

@@ -379,7 +379,7 @@ import sys
 import threading
 from functools import partial
 from recorder import record
-from taskmaster.handlers import run_each
+from taskmaster.handlers import Handler
 from taskmaster.slave import Slave
 from taskmaster.wire import connect
 
@@ -398,7 +398,7 @@ def handle(job):
 
 def work(number):
     Slave(lambda: connect(('127.0.0.1', int(sys.argv[1])), b'sesame'),
-          partial(run_each, handle, 0), f'slave {number}', f'crowd:{number}'
+          Handler(handle, 0), f'slave {number}', f'crowd:{number}'
           ).run()
 
 
@@ -460,7 +460,7 @@ def handle_job(job):
     two = work.start('slave', 'migrate', master.host)
     eventually(lambda: len(work.lines('done')) >= 9998, 'the others')
     name = f'{socket.gethostname()}:{one.pid}'
-    master.says(rf'job 1 is with {name} for \d+ s$')
+    master.says(rf'job 1 \(key 1\) is with {name} for \d+ s$')
     work.touch('go')
     assert [p.code() for p in (one, two, master)] == [0, 0, 0]
     work.check(range(1, 10001))

@@ -177,7 +177,8 @@ def handle_job(job):
     if again == 'from':         # the last one again is no job
         run = work.finish('run', 'migrate', '1')
         assert run.code() == 0
-        assert run.err.rstrip().endswith('no jobs')
+        assert run.err.rstrip().endswith(
+            'no jobs\ncomplete (exit code 0)')
         work.check(range(1, 151))
         assert work.state()['count'] == 150
 

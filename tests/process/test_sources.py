@@ -85,7 +85,8 @@ def test_no_jobs(work):
     for _ in range(2):
         run = work.finish('run', 'migrate', '1', 'count=0')
         assert run.code() == 0
-        assert run.err.splitlines()[-1] == 'no jobs'
+        assert run.err.splitlines()[-2:] == [
+            'no jobs', 'complete (exit code 0)']
 
 
 KEYS = {

@@ -344,19 +344,98 @@ def test_forget_leaves_nothing():
     assert hand.appetite().empty
 
 
+# -- lists ----------------------------------------------------------------
+
+def test_of_lists_the_handler_says_what_is_finished():
+    hand = leased((1, 6))
+    run = hand.take()
+    run.done = 0
+    assert done(hand) == [] and run.current() == 1
+    run.done = 2
+    hand.fail(run, ValueError())
+    run.done = 4
+    assert done(hand) == [(1, 2), (4, 4)]
+    hand.bring(run)                     # interrupted
+    assert done(hand) == [(1, 2), (4, 4)]
+    again = hand.take()
+    assert (again.first, again.jobs, again.done) == (5, [5, 6], None)
+
+
+def test_workers_share_a_lease_by_whole_lists():
+    hand = leased((1, 100), workers=2, batch=30)
+    assert [len(hand.take().jobs) for _ in range(4)] == [30, 30, 30, 10]
+
+
+def test_take_without_waiting():
+    hand = Hand()
+    assert hand.take(wait=False) is None
+    assert not hand.appetite().hungry
+    hand.add(1, ['job'])
+    assert hand.take(wait=False).jobs == ['job']
+    hand.add(2, ['job'])
+    hand.drain()
+    assert hand.take(wait=False) is None
+
+
+# -- a quota --------------------------------------------------------------
+
+def test_no_more_is_asked_for_than_the_quota():
+    hand = Hand(workers=4, quota=5)
+    assert hand.appetite().want == 4
+    hand.add(1, [*range(1, 4)])
+    for _ in range(3):
+        finish(hand, hand.take())
+    assert not hand.spent and hand.appetite().want == 2
+    hand.add(4, [4, 5])
+    assert not hand.spent
+    finish(hand, hand.take())
+    last = hand.take()
+    assert hand.appetite().want == 0 and not hand.spent
+    finish(hand, last)
+    assert hand.spent and hand.appetite().want == 0
+
+
+def test_without_a_quota_it_is_never_spent():
+    assert not Hand().spent
+
+
+# -- what the link is told ------------------------------------------------
+
+def test_the_link_is_not_told_of_each_run():
+    """Of thousands a second: only when there is something to see to."""
+    hand = Hand(workers=4)
+    hand.add(1, [*range(1, 101)])
+    taken = [hand.take() for _ in range(3)]
+    assert hand.wait(0)
+    for run in taken:
+        finish(hand, run)
+        taken.append(hand.take())
+        if len(taken) > 6:
+            break
+    assert not hand.wait(0)
+    while hand._leases:
+        taken.append(hand.take())
+    assert hand.wait(0)                 # time to ask for more
+    for run in taken:
+        hand.bring(run) if run in hand._runs else None
+    assert hand._leases
+
+
 # -- whatever the order ---------------------------------------------------
 
 class Machine(RuleBasedStateMachine):
     """Every leased number is reported once: done, failed or given back.
 
     A worker calls its handler for one job at a time, as `run_each` does:
-    a job is finished when the next one is begun or the run is brought.
+    a job is finished when the next one is begun or the run is brought.  Or
+    with lists, and then it says how far it is.
     """
 
-    @initialize(workers=st.integers(1, 3))
-    def begin(self, workers):
+    @initialize(workers=st.integers(1, 3), lists=st.booleans())
+    def begin(self, workers, lists):
         self.clock = Clock()
-        self.hand = Hand(workers, clock=self.clock)
+        self.lists = lists
+        self.hand = Hand(workers, batch=3 if lists else 1, clock=self.clock)
         self.runs = {}              # by worker
         self.failed = {}            # numbers, by worker: of its last job
         self.number = 1
@@ -390,10 +469,18 @@ class Machine(RuleBasedStateMachine):
         if worker < self.hand.workers and worker not in self.runs:
             run = self.runs[worker] = self.hand.take()
             assert run.jobs == [*range(run.first, run.last + 1)]
+            if self.lists:
+                run.done = 0
 
     def next_job(self, worker):
         run = self.runs[worker]
-        number = next(run.iterator, None)
+        if not self.lists:
+            number = next(run.iterator, None)
+        elif run.done < len(run.jobs):
+            number = run.current()
+            run.done += 1
+        else:
+            number = None
         self.failed[worker] = None
         if number is not None:
             assert number not in self.begun, 'begun twice'
@@ -415,8 +502,12 @@ class Machine(RuleBasedStateMachine):
     def fail(self, data):
         worker = data.draw(st.sampled_from(sorted(self.runs)))
         run = self.runs[worker]
-        number = run.first + run.begun() - 1
-        if run.begun() and self.failed.get(worker) != number and (
+        number = run.current()
+        if self.lists:
+            if run.done < len(run.jobs):
+                self.hand.fail(run, ValueError(number))
+                self.next_job(worker)
+        elif run.begun() and self.failed.get(worker) != number and (
                 number not in run.failed):
             self.hand.fail(run, ValueError(number))
             self.failed[worker] = number

@@ -1,9 +1,14 @@
-"""Calling the operator's function, job by job."""
+"""Calling the operator's functions: for a job, for lists, `async`."""
+
+import asyncio
+import os
 
 import pytest
 
 from taskmaster import handlers
-from taskmaster.handlers import Ways, run_each
+from taskmaster.errors import ConfigError, OperatorError, UsageError
+from taskmaster.hand import Run
+from taskmaster.handlers import Handler, Ways, run_each
 
 
 class Says:
@@ -110,12 +115,336 @@ def test_pauses_grow_and_are_bounded(says):
     assert says.pauses[0] <= first and max(says.pauses) > 10 * first
 
 
-def test_from_target(tmp_path, monkeypatch, says):
+@pytest.mark.parametrize('handle', [
+    lambda job: (n for n in ()), lambda job: later(job)],
+    ids=['generator', 'coroutine'])
+def test_a_promise_is_no_success(says, handle):
+    """What it gave has not begun to handle the job."""
+    run_each(handle, 0, iter([1, 2]), says.ways)
+    assert len(says.failed) == 2
+    assert 'has done nothing yet' in says.failed[0][0]
+
+
+async def later(job):
+    pass
+
+
+# -- lists ----------------------------------------------------------------
+
+def by_lists(says, handle, jobs, batch=0, retries=0):
+    """Run them; gives the run, and the numbers of the jobs that failed."""
+    run = Run(1, jobs)
+    failed = []
+
+    def fail(error, attempts):
+        failed.append(run.current())
+        says.ways.fail(error, attempts)
+
+    handler = Handler(handle, retries, lists=True, batch=batch)
+    with handler.set_up() as call:
+        handler.work(call, run, says.ways._replace(fail=fail))
+    return run, failed
+
+
+@pytest.mark.parametrize('batch, lists', [
+    (0, [[1, 2, 3, 4, 5]]), (2, [[1, 2], [3, 4], [5]]),
+    (9, [[1, 2, 3, 4, 5]])])
+def test_jobs_come_in_lists(says, batch, lists):
+    seen = []
+    run, failed = by_lists(says, seen.append, [1, 2, 3, 4, 5], batch)
+    assert seen == lists and failed == [] and run.done == 5
+
+
+@pytest.mark.parametrize('batch', [0, 7])
+@pytest.mark.parametrize('bad', [
+    set(), {1}, {20}, {5, 6}, {1, 9, 20}, set(range(1, 21))],
+    ids=lambda bad: f'{len(bad)} bad')
+def test_a_list_that_fails_is_halved(says, batch, bad):
+    """All others are handled, those at fault are alone at last."""
+    handled, alone = [], []
+
+    def handle(jobs):
+        if bad.intersection(jobs):
+            if len(jobs) == 1:
+                alone.extend(jobs)
+            raise ValueError('bad')
+        handled.extend(jobs)
+
+    run, failed = by_lists(says, handle, [*range(1, 21)], batch)
+    assert handled == [n for n in range(1, 21) if n not in bad]
+    assert failed == alone == sorted(bad)
+    assert run.done == 20
+
+
+def test_only_what_is_finished_counts_while_a_list_is_halved(says):
+    run = Run(1, [*range(1, 9)])
+    sure = []
+
+    def handle(jobs):
+        sure.append((jobs[0], run.finished()))
+        if 6 in jobs:
+            raise ValueError
+
+    handler = Handler(handle, lists=True)
+    handler.work(handle, run, says.ways)
+    assert [first - 1 for first, _ in sure] == [n for _, n in sure]
+    assert run.finished() == 8
+
+
+def test_an_interrupt_ends_it_between_two_lists(says):
+    def handle(jobs):
+        if 3 in jobs:
+            says.ways.interrupt.append(True)
+
+    run, _ = by_lists(says, handle, [1, 2, 3, 4, 5, 6], batch=2)
+    assert run.done == 4
+
+
+def test_further_attempts_are_for_a_job_that_is_alone(says):
+    tries = []
+
+    def handle(jobs):
+        tries.append(jobs)
+        if 2 in jobs:
+            raise ValueError(len(tries))
+
+    by_lists(says, handle, [1, 2], retries=2)
+    assert tries == [[1, 2], [1], [2], [2], [2]]
+    assert says.failed == [('5', 3)] and len(says.pauses) == 2
+
+
+# -- async ----------------------------------------------------------------
+
+def run_async(says, handle, jobs, **options):
+    run = Run(1, jobs)
+    handler = Handler(handle, **options)
+
+    async def pause(seconds):
+        says.pauses.append(seconds)
+
+    async def work():
+        async with handler.set_up_async() as call:
+            await handler.work_async(call, run,
+                                     says.ways._replace(pause=pause))
+    assert handler.is_async
+    asyncio.run(work())
+    return run
+
+
+@pytest.mark.parametrize('error', [
+    ValueError('bad'), SystemExit('bad'), asyncio.CancelledError('bad')],
+    ids=lambda error: type(error).__name__)
+def test_a_coroutine_for_each_job(says, error):
+    seen = []
+
+    async def handle(job):
+        await asyncio.sleep(0)
+        if job == 2:
+            raise error
+        seen.append(job)
+
+    run_async(says, handle, [1, 2, 3])
+    assert seen == [1, 3] and says.failed == [('bad', 1)]
+
+
+def test_further_attempts_of_a_coroutine(says):
+    tries = []
+
+    async def handle(job):
+        tries.append(job)
+        if len(tries) < 3:
+            raise ValueError('not yet')
+
+    run_async(says, handle, [None], retries=5)
+    assert len(tries) == 3 and says.failed == [] and len(says.pauses) == 2
+
+
+def test_a_coroutine_for_lists(says):
+    seen = []
+
+    async def handle(jobs):
+        if 2 in jobs:
+            raise ValueError('bad')
+        seen.extend(jobs)
+
+    run = run_async(says, handle, [1, 2, 3], lists=True)
+    assert seen == [1, 3] and says.failed == [('bad', 1)] and run.done == 3
+
+
+# -- set-up ---------------------------------------------------------------
+
+def worked(handler, jobs=(1, 2)):
+    with handler.set_up() as call:
+        for job in jobs:
+            call(job)
+
+
+def test_what_setup_gives_is_the_second_argument():
+    seen = []
+
+    def handle(job, tool):
+        seen.append((job, tool))
+
+    worked(Handler(handle, setup=lambda: 'tool'))
+    assert seen == [(1, 'tool'), (2, 'tool')]
+
+
+def test_a_setup_that_yields_goes_on_at_the_end():
+    seen = []
+
+    def setup():
+        seen.append('begin')
+        yield 'tool'
+        seen.append('end')
+
+    worked(Handler(lambda job, tool: seen.append(tool), setup=setup))
+    assert seen == ['begin', 'tool', 'tool', 'end']
+
+
+def test_a_handler_of_one_argument_is_set_up_too():
+    seen = []
+    worked(Handler(seen.append, setup=lambda: seen.append('setup')))
+    assert seen == ['setup', 1, 2]
+
+
+def test_a_second_argument_with_a_default_is_left_alone():
+    seen = []
+
+    def handle(job, tool='default'):
+        seen.append(tool)
+
+    worked(Handler(handle, setup=lambda: 'tool'))
+    assert seen == ['default'] * 2
+
+
+def no_yield():
+    if False:
+        yield
+
+
+def two_yields():
+    yield 1
+    yield 2
+
+
+def bad():
+    raise ValueError('no database')
+
+
+def bad_end():
+    yield
+    raise ValueError('no database')
+
+
+@pytest.mark.parametrize('setup, says', [
+    (bad, 'setup raised ValueError: no database'),
+    (bad_end, 'setup raised ValueError: no database'),
+    (no_yield, 'StopIteration'),
+    (two_yields, 'it yields more than once')])
+def test_a_setup_that_fails(setup, says):
+    with pytest.raises(OperatorError, match=says) as caught:
+        worked(Handler(print, setup=setup), ())
+    assert 'handlers.py' not in caught.value.traceback.replace(
+        'test_handlers.py', '')
+
+
+def test_a_setup_in_an_event_loop(says):
+    seen = []
+
+    async def function():
+        return 'awaited'
+
+    async def generator():
+        loop = asyncio.get_running_loop()
+        yield loop
+        seen.append(asyncio.get_running_loop() is loop)
+
+    async def handle(job, tool):
+        seen.append(tool)
+
+    run_async(says, handle, [1], setup=function)
+    run_async(says, handle, [1], setup=lambda: 'plain')
+    assert seen == ['awaited', 'plain']
+    seen.clear()
+    run_async(says, handle, [1], setup=generator)
+    assert seen[1:] == [True] and isinstance(seen[0],
+                                             asyncio.AbstractEventLoop)
+
+
+def handle_two(job, tool):
+    pass
+
+
+def yields(job):
+    yield
+
+
+async def async_setup():
+    pass
+
+
+@pytest.mark.parametrize('handle, setup, says', [
+    (handle_two, None, 'handle_two has two arguments'),
+    (yields, None, 'yields yields'),
+    (print, async_setup, 'setup is async and print is not')])
+def test_what_does_not_fit_together(handle, setup, says):
+    with pytest.raises(ConfigError, match=says):
+        Handler(handle, setup=setup)
+
+
+# -- targets --------------------------------------------------------------
+
+BOTH = '''
+def handle_job(job):
+    pass
+
+def handle_jobs(jobs):
+    pass
+
+def other(jobs):
+    pass
+'''
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """``module(text)`` writes a module; gives its name."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / 'handlers_mod.py').write_text(
-        'seen = []\ndef handle_job(job):\n    seen.append(job)\n')
-    target, handler = handlers.from_target('handlers_mod')
-    handler(iter([1, 2]), says.ways)
-    import handlers_mod
-    assert handlers_mod.seen == [1, 2]
-    assert target.name == 'handlers_mod'
+
+    def write(text):
+        name = f'handlers_mod_{os.urandom(4).hex()}'
+        (tmp_path / f'{name}.py').write_text(text)
+        return name
+    return write
+
+
+@pytest.mark.parametrize('function, batch, lists', [
+    ('', None, True), ('', 5, True), (':handle_job', None, False),
+    (':handle_jobs', None, True), (':other', None, False),
+    (':other', 5, True)])
+def test_which_function_takes_lists(module, function, batch, lists):
+    name = module(BOTH)
+    target, handler = handlers.from_target(name + function, 0, batch)
+    assert target.name == name
+    assert handler.lists == lists and handler.batch == (batch or 0)
+
+
+def test_one_job_at_a_time_without_handle_jobs(module):
+    target, handler = handlers.from_target(
+        module('def handle_job(job):\n    pass\n'))
+    assert target.function == 'handle_job' and not handler.lists
+
+
+def test_a_batch_for_a_function_of_one_job(module):
+    name = module('def handle_job(job):\n    pass\n')
+    for text in name, f'{name}:handle_job':
+        with pytest.raises(UsageError, match='--batch is for lists'):
+            handlers.from_target(text, 0, 5)
+
+
+@pytest.mark.parametrize('text, says', [
+    ('', 'no function handle_job'), ('handle_jobs = 5', 'handle_jobs'),
+    ('setup = 5\ndef handle_job(job): pass', 'setup in .* no function')])
+def test_what_is_no_function(module, text, says):
+    with pytest.raises(ConfigError, match=says):
+        handlers.from_target(module(text))

@@ -498,9 +498,9 @@ def test_counts_are_of_one_moment():
     take(queue, 3)
     queue.work('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
                False, 0.0, SESSION)
-    assert queue.counts() == (1, 2, 1, 0, 1)
+    assert queue.counts() == (1, 2, 1, 0, 1, 0, 1)
     queue.recorded([2])
-    assert queue.counts() == (2, 2, 1, 1, 0)
+    assert queue.counts() == (2, 2, 1, 1, 0, 0, 1)
     queue.goodbye('s1', SESSION)
     assert queue.counts().slaves == 0
     assert queue.fed == 5

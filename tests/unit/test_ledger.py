@@ -373,6 +373,39 @@ def test_the_third_lone_loss_fails_a_job():
     assert '3 times' in job.error
 
 
+def test_a_job_that_took_too_long_has_failed_and_no_other(ledger):
+    lease(ledger, 'a', 20)
+    ledger.done('a', [(1, 3)])
+    assert ledger.lose('a', [(5, 5)]) == 17
+    assert failed(ledger) == [5]
+    assert ledger.unrecorded()[0].error == 'took longer than --job-timeout'
+    assert lease_all(ledger, 'b')[:2] == [[4], [*range(6, 21)]]
+
+
+def test_of_a_list_that_took_too_long_only_its_jobs_are_suspect(ledger):
+    lease(ledger, 'a', 20)
+    ledger.lose('a', [(5, 8)])
+    assert failed(ledger) == []
+    assert ledger._lone == [5, 6, 7, 8]
+    assert lease(ledger, 'b', 100) == [5]   # alone, as it is empty
+    ledger.done('b', [(5, 5)])
+    ledger.hello('c', 'host:c', 1, 0)
+    assert lease(ledger, 'c', 1) == [6]
+    ledger.lose('c', [(6, 6)])
+    assert failed(ledger) == [6]
+
+
+def test_a_late_job_that_is_done_or_with_another_is_no_failure(ledger):
+    lease(ledger, 'a', 4)
+    ledger.drop('a', 0)
+    ledger.expire(GRACE)
+    assert lease(ledger, 'b', 2) == [1, 2]
+    ledger.done('a', [(4, 4)])
+    assert ledger.lose('a', [(1, 1), (4, 4)]) == 1
+    assert failed(ledger) == []
+    assert held(ledger, 'b') == [1, 2]
+
+
 def test_a_loss_beside_others_does_not_count():
     ledger = make(2, slaves='')
     for _ in range(2 * LOSSES):

@@ -76,7 +76,7 @@ class Model:
             if not self.of(slave):
                 del self.heard[slave], self.dropped[slave]
 
-    def lose(self, slave):
+    def lose(self, slave, late=()):
         if slave not in self.heard:
             return
         del self.heard[slave]
@@ -85,6 +85,10 @@ class Model:
         for n in lost:
             job = self.jobs[n]
             job.go(RETURNED)
+            if late:
+                if n in late:
+                    job.go(FAILED)
+                continue
             if len(lost) == 1:
                 job.losses += 1
             if job.losses == LOSSES:
@@ -292,10 +296,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.slaves.append(slave)
         return slave
 
-    def lose(self, slave):
+    def lose(self, slave, late=()):
         back = self.model.of(slave.id) + self.model.of(slave.id, 'claim')
-        self.model.lose(slave.id)
-        assert self.ledger.lose(slave.id) == len(back)
+        self.model.lose(slave.id, late)
+        assert self.ledger.lose(
+            slave.id, [(n, n) for n in late]) == len(back)
+
+    @precondition(lambda self: self.slaves)
+    @rule(who=who, late=st.sets(where, min_size=1, max_size=2),
+          noticed=st.booleans())
+    def take_too_long(self, who, late, noticed):
+        """Its supervisor ends a slave: it alone is at fault for these."""
+        if noticed:
+            self.drop(who)
+        slave = self.pick(who)
+        self.slaves.remove(slave)
+        known = [n for n in slave.held + slave.handled]
+        self.lose(slave, {known[at % len(known)] for at in late}
+                  if known else {1})
 
     @precondition(lambda self: self.slaves)
     @rule(who=who, want=st.integers(0, 3))

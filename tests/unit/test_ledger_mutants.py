@@ -26,11 +26,11 @@ class LastAcknowledged(Ledger):
 class LostPieceDropped(Ledger):
     """A piece that is lost with its slave is forgotten."""
 
-    def lose(self, id):
+    def lose(self, id, late=()):
         for piece in list(self.slaves[id].pieces if id in self.slaves
                           else ()):
             self._finish(piece)
-        return super().lose(id)
+        return super().lose(id, late)
 
 
 class OtherRun(Run):
@@ -163,21 +163,21 @@ class DropIsDeath(Ledger):
 class GuiltByAssociation(Ledger):
     """A loss counts for every job that the slave held."""
 
-    def lose(self, id):
+    def lose(self, id, late=()):
         for piece in self._pieces.values():
             if piece.holder and piece.holder.id == id:
                 if piece.losses < module.LOSSES - 1:
                     piece.losses += 1
-        return super().lose(id)
+        return super().lose(id, late)
 
 
 class NeverGuilty(Ledger):
     """A job that kills its slaves goes out again for ever."""
 
-    def lose(self, id):
+    def lose(self, id, late=()):
         for piece in self._pieces.values():
             piece.losses = 0
-        return super().lose(id)
+        return super().lose(id, late)
 
 
 class ReplyLost(Ledger):
@@ -206,6 +206,20 @@ class RefusedForEver(Ledger):
 
     def _fail_refused(self):
         pass
+
+
+class InnocentsBlamed(Ledger):
+    """All jobs of a slave are suspect though one was late."""
+
+    def lose(self, id, late=()):
+        return super().lose(id)
+
+
+class LateGoesOn(Ledger):
+    """A job that took too long is leased again."""
+
+    def lose(self, id, late=()):
+        return super().lose(id, [(1 << 50, 1 << 50)] if late else ())
 
 
 MUTANTS = [mutant for mutant in list(globals().values())

@@ -68,10 +68,13 @@ def test_jobs_that_take_no_time_and_no_jobs_at_all():
     assert pace.want() == GROWTH
 
 
-def test_a_bound_holds_for_all_workers_together():
-    pace = Pace(workers=4, most=10)
-    pace.observe(8, 0.001, span=0.1)
-    assert pace.want() == 10
+@pytest.mark.parametrize('batch, want', [
+    (1, 8), (5, 10), (8, 8), (100, 100)])
+def test_whole_batches_are_asked_for(batch, want):
+    pace = Pace(workers=3, batch=batch)
+    assert pace.want() == 3 * batch
+    pace.observe(8, 0.1, span=0.1)
+    assert pace.want() == 3 * want
 
 
 def test_of_unknown_weight_any_number():

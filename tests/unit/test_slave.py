@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from functools import partial
 
 import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
@@ -11,7 +10,7 @@ from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
 from taskmaster import messages, slave as module
 from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
                                Unreachable)
-from taskmaster.handlers import run_each
+from taskmaster.handlers import Handler
 from taskmaster.ledger import GRACE
 from taskmaster.messages import LEASE, Introduction, Report
 from taskmaster.slave import Slave
@@ -22,9 +21,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, 'BACKOFF', (0.001, 0.01))
 
 
-def make(master, handle, retries=0, **options):
-    return Slave(master.connect, partial(run_each, handle, retries), 's1',
-                 'host:1', **options)
+def make(master, handle, retries=0, most=None, **options):
+    """A slave; ``most`` bounds what it asks for at once."""
+    slave = Slave(master.connect, Handler(handle, retries), 's1', 'host:1',
+                  **options)
+    if most:
+        slave._hand._pace.want = lambda: most
+    return slave
 
 
 class Gate:
@@ -234,7 +237,7 @@ def test_what_another_slave_has_got_meanwhile_is_not_done_here():
             assert back.wait(LONG)
         return master.connect()
 
-    slave = Slave(connect, partial(run_each, gate, 0), 's1', 'host:1')
+    slave = Slave(connect, Handler(gate, 0), 's1', 'host:1')
     working = Background(slave.run)
     gate.wait()
     until(lambda: slave._hand.holds() == [(1, 1), (2, 2)])
@@ -289,8 +292,8 @@ def test_a_new_run_gets_nothing_of_the_old_one():
     new = MemoryMaster(range(5), run='run-2')
     place = [old]
     gate = Gate()
-    slave = Slave(lambda: place[0].connect(), partial(run_each, gate, 0),
-                  's1', 'host:1', most=10)
+    slave = make(place[0], gate, most=5)
+    slave._connect = lambda: place[0].connect()
     working = Background(slave.run)
     gate.wait()
     gate.release()
@@ -315,7 +318,7 @@ def test_a_stopped_master_is_waited_for():
     place = [old]
     seen = []
     slave = Slave(lambda: place[0].connect(),
-                  partial(run_each, seen.append, 0), 's1', 'host:1')
+                  Handler(seen.append, 0), 's1', 'host:1')
     working = Background(slave.run)
     until(lambda: 'work' in methods(old))
     old.queue.finish('stopped')
@@ -332,7 +335,7 @@ def test_another_run_on_the_address_ends_a_slave():
     place = [old]
     seen = []
     slave = Slave(lambda: place[0].connect(),
-                  partial(run_each, seen.append, 0), 's1', 'host:1')
+                  Handler(seen.append, 0), 's1', 'host:1')
     working = Background(slave.run)
     until(lambda: 'work' in methods(old))
     place[0] = new
@@ -375,7 +378,7 @@ def test_a_refused_key_is_not_tried_again():
         raise KeyRefused('another key')
 
     with pytest.raises(KeyRefused):
-        Slave(connect, None, 's1', 'host:1').run()
+        Slave(connect, Handler(print), 's1', 'host:1').run()
     assert calls == [1]
 
 
@@ -387,7 +390,8 @@ def test_no_master_within_the_timeout():
         raise ConnectionRefusedError('nobody there')
 
     with pytest.raises(Unreachable, match='5 s.*nobody there.*--timeout'):
-        Slave(connect, None, 's1', 'host:1', timeout=5, clock=clock).run()
+        Slave(connect, Handler(print), 's1', 'host:1', timeout=5,
+              clock=clock).run()
     assert clock.now == 1005
 
 
@@ -404,9 +408,8 @@ def test_the_timeout_counts_from_the_last_word_of_a_master():
         clock.forward(1)
         raise OSError('gone')
 
-    slave = Slave(connect, None, 's1', 'host:1', timeout=5, clock=clock,
-                  connected=lambda: clock.forward(10))
-    slave._handler = partial(run_each, print, 0)
+    slave = Slave(connect, Handler(print), 's1', 'host:1', timeout=5,
+                  clock=clock, connected=lambda: clock.forward(10))
     working = Background(slave.run)
     until(lambda: 'work' in methods(master))
     served[0].cut()
@@ -424,7 +427,7 @@ def test_a_master_that_speaks_nonsense_ends_a_slave():
             pass
 
     with pytest.raises(ConfigError, match='another language'):
-        Slave(Nonsense, None, 's1', 'host:1').run()
+        Slave(Nonsense, Handler(print), 's1', 'host:1').run()
 
 
 def test_an_error_of_ours_ends_a_slave(caplog):
@@ -432,7 +435,7 @@ def test_an_error_of_ours_ends_a_slave(caplog):
         raise KeyError('bug')
 
     with pytest.raises(TaskmasterError, match="KeyError.'bug'") as info:
-        Slave(connect, None, 's1', 'host:1').run()
+        Slave(connect, Handler(print), 's1', 'host:1').run()
     assert info.value.exit_code == 70
 
 
@@ -474,7 +477,7 @@ def test_a_slave_that_looks_for_a_master_leaves_at_once(monkeypatch):
         tried.set()
         raise OSError('nobody')
 
-    slave = Slave(connect, None, 's1', 'host:1')
+    slave = Slave(connect, Handler(print), 's1', 'host:1')
     working = Background(slave.run)
     assert tried.wait(LONG)
     slave.leave()
@@ -545,7 +548,7 @@ def test_leaving_while_no_master_answers_gives_up_what_is_in_hand():
             raise OSError('gone')
         return master.connect()
 
-    slave = Slave(connect, partial(run_each, gate, 0), 's1', 'host:1')
+    slave = Slave(connect, Handler(gate, 0), 's1', 'host:1')
     working = Background(slave.run)
     gate.wait()
     slave.leave()

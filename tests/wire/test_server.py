@@ -726,12 +726,12 @@ SLAVE = '''
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
 from taskmaster import slave, wire
-from taskmaster.handlers import run_each
+from taskmaster.handlers import Handler
 from functools import partial
 address = ('127.0.0.1', int(sys.argv[2]))
 seen = []
 slave.Slave(lambda: wire.connect(address, b'a key for tests'),
-            partial(run_each, seen.append, 0), 's1', 'host:1').run()
+            Handler(seen.append, 0), 's1', 'host:1').run()
 assert seen == [{'n': n, 'text': 'x' * 1000} for n in range(3000)], seen
 print(sys.version_info[:2])
 '''

@@ -1,0 +1,160 @@
+"""`tm-run --inline`: everything in one process and one thread.
+
+For a debugger: no server, no slaves, no signals of ours.  State, failures,
+`--limit` and `--max-failures` are as ever, so a run may go on inline, or an
+inline one with slaves.
+"""
+
+import asyncio
+import bdb
+import logging
+import os
+import socket
+import time
+from itertools import islice
+from typing import Any, Callable, Iterator, List, Optional
+
+from .errors import EX_FAILED_JOBS, SaveError, TooManyFailures
+from .feeder import after_last, opened, raised
+from .hand import Run
+from .handlers import Handler, Ways
+from .ledger import FailedJob
+from .progress import Progress, Status
+from .recorder import Recorder
+from .tally import Tally
+from .texts import summary, traceback_of
+
+log = logging.getLogger(__name__)
+
+SAVE = 1.0          # seconds between two saves of the state
+BATCH = 100         # jobs in a list, where --batch does not say it
+
+# What ends the run, and is no failure of the job: Ctrl-C, `q` in pdb.
+ENDING = (KeyboardInterrupt, bdb.BdbQuit, asyncio.CancelledError)
+
+
+class Inline:
+    """One start of one run, with the options of `Master`."""
+
+    def __init__(self, recorder: Recorder, handler: Handler,
+                 progress: Progress,
+                 too_many: Callable[[int, int], bool] = lambda f, n: False,
+                 limit: Optional[int] = None, total: Optional[int] = None):
+        self._recorder = recorder
+        self._handler = handler
+        self._progress = progress
+        self._too_many = too_many
+        self._limit = limit
+        self._total = total
+        self._tally = Tally()
+        self._name = f'{socket.gethostname()}:{os.getpid()}'
+        self._finished = 0          # jobs of this start
+        self._last: Any = None      # of them
+        self._saved = time.monotonic()
+
+    def run(self) -> int:
+        """Run to the end, or to KeyboardInterrupt; gives the exit code.
+
+        Raises the TaskmasterError that ends the run.  What is finished is
+        saved before.
+        """
+        recorder = self._recorder
+        recorder.open()
+        try:
+            self._progress.start(recorder.count)
+            try:
+                if self._handler.is_async:
+                    asyncio.run(self._work_async())
+                else:
+                    self._work()
+            except bdb.BdbQuit:
+                self._save()
+                raise KeyboardInterrupt from None
+            except BaseException:
+                self._save()
+                raise
+            limited = self._limit is not None and self._finished >= self._limit
+            self._save(complete=not limited)
+            self._progress.finish(self._status())
+            return self._outcome(limited)
+        finally:
+            recorder.close()
+
+    def _work(self) -> None:
+        with self._handler.set_up() as call:
+            for run in self._runs():
+                self._handler.work(call, run, self._ways(run, time.sleep))
+
+    async def _work_async(self) -> None:
+        async with self._handler.set_up_async() as call:
+            for run in self._runs():
+                await self._handler.work_async(
+                    call, run, self._ways(run, asyncio.sleep))
+
+    def _runs(self) -> Iterator[Run]:
+        """A job each, or a list; each is finished when the next is asked."""
+        size = (self._handler.batch or BATCH) if self._handler.lists else 1
+        error: Optional[BaseException] = None
+        try:
+            jobs = after_last(opened(self._recorder.jobs),
+                              self._recorder.skip, self._limit)
+        except BaseException as theirs:
+            raise raised(theirs) from theirs
+        while error is None:
+            some: List[Any] = []
+            try:
+                for job in islice(jobs, size):
+                    some.append(job)
+            except ENDING:
+                raise
+            except BaseException as theirs:
+                error = theirs      # those before it are to be handled
+            if some:
+                yield Run(self._finished + 1, some)
+                self._finished += len(some)
+                self._last = some[-1]
+                self._look()
+            elif error is None:
+                return
+        raise raised(error) from error
+
+    def _ways(self, run: Run, pause: Callable[[float], Any]) -> Ways:
+        def fail(error: BaseException, attempts: int) -> None:
+            if isinstance(error, ENDING):
+                raise error
+            number = run.current()
+            failed = FailedJob(number, run.jobs[number - run.first],
+                               summary(error), traceback_of(error),
+                               self._name, attempts)
+            self._recorder.record([failed])
+            self._tally.add([failed.error])
+            if self._too_many(self._tally.failed, number):
+                raise TooManyFailures(
+                    'stopped by too many failed jobs (--max-failures); see '
+                    'the failures file, then start again')
+        return Ways(fail, pause, [])
+
+    def _look(self) -> None:
+        self._progress.update(self._status())
+        if time.monotonic() - self._saved >= SAVE:
+            self._save()
+
+    def _save(self, complete: bool = False) -> None:
+        try:
+            self._recorder.save(self._finished, self._last, complete)
+        except OSError as error:
+            raise SaveError(f'cannot save the state ({summary(error)}); '
+                            'jobs since the last save will run '
+                            'again') from error
+        self._saved = time.monotonic()
+
+    def _status(self) -> Status:
+        return Status(self._recorder.count + self._finished, 0, 0,
+                      self._recorder.failed, 'inline', self._total)
+
+    def _outcome(self, limited: bool) -> int:
+        recorder = self._recorder
+        recorder.finish()
+        code = EX_FAILED_JOBS if recorder.failed else 0
+        self._tally.say(self._finished, recorder, code, limited=limited)
+        return code

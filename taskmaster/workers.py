@@ -1,0 +1,175 @@
+"""The workers of a slave: they take runs of jobs and call the handler.
+
+One worker is the main thread, so that `signal`, `sqlite3` and debuggers
+behave; more of them are threads; for an `async` handler they are tasks of
+one event loop, on the main thread.
+"""
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+
+from .board import Board
+from .errors import OperatorError
+from .hand import Hand, Run
+from .handlers import Handler, Ways
+from .targets import Function
+
+if TYPE_CHECKING:       # most slaves do without
+    import asyncio
+
+NAP = 0.5               # seconds between two looks whether to hurry
+BEATS = 8               # in the time that a job may take
+
+
+class Workers:
+    """``hand.workers`` of them, which call ``handler``.
+
+    ``leaving`` is set when the slave is to end soon; ``board`` is where to
+    write who is at which job, for a supervisor to see, if it wants to.
+    """
+
+    def __init__(self, hand: Hand, handler: Handler,
+                 leaving: threading.Event, board: Optional[Board] = None):
+        self._hand = hand
+        self._handler = handler
+        self._leaving = leaving
+        self._board = board
+        self._errors: List[OperatorError] = []
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Work until there are no more jobs.
+
+        Calls ``ready`` when all workers are set up.  Raises OperatorError
+        when `setup` raises; before that, then no job was taken.
+        """
+        count = self._hand.workers
+        if self._handler.is_async:
+            import asyncio
+            asyncio.run(self._work_async(ready))
+            return
+        ended = threading.Event()
+        if self._board is not None:
+            threading.Thread(target=self._beat, args=(self._board, ended),
+                             name='beat', daemon=True).start()
+        barrier = threading.Barrier(count, ready)
+        if count == 1:
+            self._work(barrier, 0)
+        else:
+            threads = [threading.Thread(target=self._work, args=(barrier, n),
+                                        name=f'worker-{n + 1}')
+                       for n in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        ended.set()
+        for error in self._errors:
+            raise error
+
+    # -- a thread ---------------------------------------------------------
+
+    def _work(self, barrier: threading.Barrier, slot: int) -> None:
+        hand = self._hand
+        try:
+            with self._handler.set_up() as call:
+                barrier.wait()
+                while True:
+                    run = hand.take()
+                    if run is None:
+                        break
+                    self._handler.work(
+                        self._watched(call, run, slot), run,
+                        Ways(partial(hand.fail, run), self._leaving.wait,
+                             run.interrupt))
+                    hand.bring(run)
+        except OperatorError as error:
+            self._errors.append(error)
+            barrier.abort()
+        except threading.BrokenBarrierError:
+            pass                # another worker could not be set up
+
+    def _beat(self, board: Board, ended: threading.Event) -> None:
+        """Tell the supervisor that no job holds the GIL."""
+        while not ended.wait(board.limit / BEATS):
+            board.beat()
+
+    def _watched(self, call: Function, run: Run, slot: int) -> Function:
+        """``call``, with each call of it written on the board."""
+        board = self._board
+        if board is None:
+            return call
+
+        def watched(job: Any) -> Any:
+            first = run.current()
+            count = len(job) if self._handler.lists else 1
+            board.begin(slot, first, first + count - 1)
+            try:
+                return call(job)
+            finally:
+                board.end(slot)
+        return watched
+
+    # -- an event loop ----------------------------------------------------
+
+    async def _work_async(self, ready: Callable[[], None]) -> None:
+        import asyncio
+        waiting = asyncio.Lock()
+        async with self._handler.set_up_async() as call:
+            ready()
+            beat = asyncio.ensure_future(self._beat_async())
+            if self._board is not None:
+                call = partial(_in_time, call, self._board.limit)
+            await asyncio.gather(*(self._task(call, waiting)
+                                   for _ in range(self._hand.workers)))
+            beat.cancel()
+
+    async def _task(self, call: Function, waiting: 'asyncio.Lock') -> None:
+        hand = self._hand
+        while True:
+            # One waits for all, on a thread, as there may be thousands.
+            run = hand.take(wait=False)
+            if run is None:
+                async with waiting:
+                    run = hand.take(wait=False) or await _on_thread(hand.take)
+            if run is None:
+                return
+            await self._handler.work_async(call, run, Ways(
+                partial(hand.fail, run), self._pause, run.interrupt))
+            hand.bring(run)
+
+    async def _pause(self, seconds: float) -> None:
+        import asyncio
+        while seconds > 0 and not self._leaving.is_set():
+            await asyncio.sleep(min(seconds, NAP))
+            seconds -= NAP
+
+    async def _beat_async(self) -> None:
+        """Tell the supervisor that the event loop goes on.
+
+        When it does not, nobody knows which of its jobs is at fault.
+        """
+        import asyncio
+        board = self._board
+        while board is not None:
+            board.begin(0, 0, 0)
+            await asyncio.sleep(board.limit / BEATS)
+
+
+async def _on_thread(function: Callable[[], Any]) -> Any:
+    import asyncio
+    return await asyncio.get_running_loop().run_in_executor(None, function)
+
+
+async def _in_time(call: Function, limit: float, job: Any) -> Any:
+    """``await call(job)``, but no longer than ``limit`` seconds."""
+    import asyncio
+    began = time.monotonic()
+    try:
+        return await asyncio.wait_for(call(job), limit)
+    except asyncio.TimeoutError:
+        if time.monotonic() - began < limit:
+            raise                       # the handler's own
+        raise asyncio.TimeoutError(
+            f'it took longer than {limit:g} s (--job-timeout)') from None

@@ -1,0 +1,221 @@
+"""Who calls the handler: the main thread, threads, tasks."""
+
+import asyncio
+import os
+import threading
+from collections import Counter
+
+import pytest
+from fakes import LONG, RUN, Background, until
+
+from taskmaster import board
+from taskmaster.board import Board
+from taskmaster.errors import OperatorError
+from taskmaster.hand import Hand
+from taskmaster.handlers import Handler
+from taskmaster.workers import Workers
+
+
+class Team:
+    """Workers of one hand; jobs are the numbers from 1 on."""
+
+    def __init__(self, function, count=1, shared=None, **options):
+        self.hand = Hand(count)
+        self.ready = threading.Event()
+        self.workers = Workers(self.hand, Handler(function, **options),
+                               threading.Event(), shared)
+        self.working = Background(self.workers.run, self.ready.set)
+
+    def give(self, first, last):
+        self.hand.add(first, [*range(first, last + 1)])
+
+    def finish(self):
+        """Wait until all is done; gives what is reported."""
+        until(lambda: self.hand.appetite().empty)
+        self.hand.close()
+        self.working.result()
+        return self.hand.report(RUN)
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_threads(count):
+    seen = []
+    team = Team(seen.append, count)
+    assert team.ready.wait(LONG)
+    team.give(1, 50)
+    team.give(51, 60)
+    report = team.finish()
+    assert Counter(seen) == Counter(range(1, 61))
+    assert sum(b - a + 1 for a, b in report.done) == 60
+
+
+@pytest.mark.parametrize('count', [1, 3, 20])
+def test_tasks(count):
+    """So many at a time, whatever their number."""
+    now, most, seen = 0, 0, []
+
+    async def handle(job):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        while most < count:             # until all are at it at once
+            await asyncio.sleep(0)
+        now -= 1
+        if job == 7:
+            raise ValueError('seven')
+        seen.append(job)
+
+    team = Team(handle, count)
+    assert team.ready.wait(LONG)
+    team.give(1, 50)
+    team.give(51, 60)
+    report = team.finish()
+    assert sorted(seen) == [n for n in range(1, 61) if n != 7]
+    assert sum(b - a + 1 for a, b in report.done) == 59
+    assert [f.number for f in report.failed] == [7]
+    assert most == count
+
+
+def test_tasks_wait_for_jobs_on_one_thread():
+    async def handle(job):
+        pass
+
+    before = threading.active_count()
+    team = Team(handle, 500)
+    until(lambda: team.hand._idle == 1)
+    assert threading.active_count() <= before + 2
+    team.give(1, 2000)
+    assert sum(b - a + 1 for a, b in team.finish().done) == 2000
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_each_thread_is_set_up_before_any_job(count):
+    threads, jobs = [], []
+
+    def setup():
+        assert not team.ready.is_set()
+        threads.append(threading.current_thread())
+        yield threading.current_thread()
+        threads.remove(threading.current_thread())
+
+    def handle(job, thread):
+        assert thread is threading.current_thread()
+        jobs.append(job)
+
+    release = threading.Event()
+
+    def slow_setup():
+        assert release.wait(LONG)
+        yield from setup()
+
+    team = Team(handle, count, setup=slow_setup)
+    release.set()
+    assert team.ready.wait(LONG)
+    assert len(threads) == count
+    team.give(1, 30)
+    assert sum(b - a + 1 for a, b in team.finish().done) == 30
+    assert sorted(jobs) == [*range(1, 31)] and threads == []
+
+
+def test_tasks_share_one_setup():
+    calls = []
+
+    async def setup():
+        calls.append('begin')
+        yield 'tool'
+        calls.append('end')
+
+    async def handle(job, tool):
+        calls.append(tool)
+
+    team = Team(handle, 3, setup=setup)
+    team.give(1, 2)
+    team.finish()
+    assert calls == ['begin', 'tool', 'tool', 'end']
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_a_setup_that_fails_in_one_thread_ends_all(count):
+    failed = []
+
+    def setup():
+        if not failed:
+            failed.append(True)
+            raise ValueError('no database')
+
+    team = Team(lambda job: None, count, setup=setup)
+    with pytest.raises(OperatorError, match='no database'):
+        team.working.result()
+    assert not team.ready.is_set()
+
+
+def test_a_setup_that_fails_in_the_loop():
+    async def setup():
+        raise ValueError('no database')
+
+    async def handle(job):
+        pass
+
+    team = Team(handle, setup=setup)
+    with pytest.raises(OperatorError, match='no database'):
+        team.working.result()
+    assert not team.ready.is_set()
+
+
+# -- the board ------------------------------------------------------------
+
+@pytest.fixture
+def shared():
+    """A board on which a job may take 0.2 s."""
+    fd = board.make(2, 0.2)
+    sides = Board(fd), Board(os.dup(fd))
+    os.close(fd)
+    yield sides
+    for side in sides:
+        side.close()
+
+
+@pytest.mark.parametrize('lists, late', [(False, [(3, 3)]),
+                                         (True, [(1, 5)])])
+def test_the_job_that_hangs_is_on_the_board(shared, lists, late):
+    leave = threading.Event()
+
+    def handle(job):
+        if job == 3 or lists and 3 in job:
+            assert leave.wait(LONG)
+
+    team = Team(handle, 1, shared[0], lists=lists)
+    team.give(1, 5)
+    assert until(shared[1].late) == late
+    leave.set()
+    team.finish()
+    assert shared[1].late() is None
+
+
+def test_a_coroutine_that_takes_too_long_fails_alone(shared):
+    async def handle(job):
+        if job == 2:
+            await asyncio.sleep(LONG)
+        if job == 3:
+            raise asyncio.TimeoutError('its own')
+
+    team = Team(handle, 2, shared[0])
+    team.give(1, 4)
+    report = team.finish()
+    assert sorted((f.number, f.error) for f in report.failed) == [
+        (2, 'TimeoutError: it took longer than 0.2 s (--job-timeout)'),
+        (3, 'TimeoutError: its own')]
+
+
+def test_an_event_loop_that_hangs_is_on_the_board(shared):
+    leave = threading.Event()
+
+    async def handle(job):
+        assert leave.wait(LONG)         # no await
+
+    team = Team(handle, 2, shared[0])
+    team.give(1, 4)
+    assert until(lambda: shared[1].late() is not None)
+    assert shared[1].late() == []       # which job it is, nobody knows
+    leave.set()
+    team.finish()
