@@ -27,9 +27,13 @@ def _version(path):
 
 
 class Server:
-    """A server on a socket in a folder; ``dsn`` says how to connect."""
+    """A server on a socket in a folder; ``dsn`` says how to connect.
 
-    def __init__(self):
+    Nobody's data, so without fsync, unless `settings` say otherwise.
+    """
+
+    def __init__(self, settings='-c fsync=off'):
+        self._settings = settings
         self._as = {}
         if os.geteuid() == 0:
             self._as = dict(user=_unprivileged(), extra_groups=[])
@@ -46,10 +50,9 @@ class Server:
         self.folder.chmod(0o755)
         self._run('initdb', '--no-sync', '--auth=trust', '--username=test',
                   '--encoding=UTF8', '--locale=C')
-        # Nobody's data: no fsync.  Nobody else's server: no port.
         self._run('pg_ctl', '--wait', f'--timeout={PATIENCE}',
                   f'--log={self.folder}/log', 'start', '-o',
-                  f"-k {self.folder} -c listen_addresses='' -c fsync=off")
+                  f"-k {self.folder} -c listen_addresses='' {self._settings}")
 
     def stop(self):
         try:
