@@ -56,8 +56,8 @@ class Tally:
         once, by ``slaves``.
         """
         seconds = max(self._clock() - self._began, 1e-9)
-        by = '' if slaves is None else f', by {slaves} slaves'
-        if not finished:
+        by = '' if slaves is None else f'; slaves: {slaves}'
+        if not finished and not code:
             log.info('no jobs')
         else:
             log.info('%d jobs in %s (%.2f/s): %d done, %d failed, %d done '

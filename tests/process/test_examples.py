@@ -172,7 +172,7 @@ def printed(folder: Path) -> list:
 @pytest.mark.parametrize(
     'number', [signal.SIGINT, signal.SIGKILL], ids=['SIGINT', 'SIGKILL'])
 def test_checksums_of_a_stopped_run(run, tmp_path, number):
-    names = make_tree(tmp_path / 'tree', plain=80)
+    names = make_tree(tmp_path / 'tree', plain=1000)
     command = (EXAMPLES / 'checksum_files.py', 2, 'path=tree',
                'output=sums.db')
     first = run(*command)

@@ -28,8 +28,8 @@ def test_all_went_well(said):
     count = Tally(clock)
     clock.forward(50)
     assert said(count, 1000, 0, twice=3, slaves=2) == [
-        '1000 jobs in 0:00:50 (20.00/s): 1000 done, 0 failed, 3 done twice, '
-        'by 2 slaves', 'complete (exit code 0)']
+        '1000 jobs in 0:00:50 (20.00/s): 1000 done, 0 failed, 3 done twice; '
+        'slaves: 2', 'complete (exit code 0)']
 
 
 def test_the_most_frequent_errors(said):
