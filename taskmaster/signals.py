@@ -78,3 +78,4 @@ def die_by(number: int) -> None:
     """End this process as that signal would have."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+    os._exit(128 + number)      # the first process of a container lives on

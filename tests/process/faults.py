@@ -103,8 +103,11 @@ def fork():
 '''
 
 
-def launch(work, settings, name, *words, **options):
-    """Start ``tm-NAME`` with some constants set, and nothing else."""
+def launch(work, settings, name, *words, on=(), **options):
+    """Start ``tm-NAME`` with some constants set, and nothing else.
+
+    ``on`` is what goes before it, if it is to run on another host.
+    """
     script = f'launch_{len(work.programs)}.py'
     work.write(script, f'{settings}\n' + textwrap.dedent('''
         from taskmaster.cli import main
@@ -115,7 +118,7 @@ def launch(work, settings, name, *words, **options):
     if name in ('master', 'run') and not any(
             word.startswith('--host') for word in words):
         words = (*words, '--host=127.0.0.1:0')
-    return work.program(sys.executable, script, name, *words, **options)
+    return work.program(*on, sys.executable, script, name, *words, **options)
 
 
 def quick(work, name, *words, also='', **options):

@@ -1,5 +1,6 @@
 """Stopped in any way and started again: nothing lost, seldom twice."""
 
+import os
 import signal
 import sys
 
@@ -295,6 +296,35 @@ def handle_job(job):
     assert (other.code(), master.code()) == (0, 0)
     work.check(range(1, 1001))
     assert 'lost slave' not in master.err
+
+
+@pytest.mark.parametrize('command', ['run', 'spawn'])
+def test_the_first_process_of_a_container_is_stopped(work, command):
+    """The kernel keeps it from dying by a signal; 0 would mean complete."""
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 300:
+        block('here')
+    record(job)
+''')
+    unshare = ['unshare', '--user', '--map-root-user', '--pid', '--fork',
+               '--kill-child']
+    if work.program(*unshare, 'true').code():
+        pytest.skip('no PID namespaces here')
+    master = f'--host=127.0.0.1:{free_port()}'
+    if command == 'spawn':
+        work.start('master', 'migrate', master)
+    container = work.program(*unshare, sys.executable, '-m', 'taskmaster',
+                             command, 'migrate', '1', master)
+    eventually(lambda: work.has('here'))
+    children = f'/proc/{container.pid}/task/{container.pid}/children'
+    with open(children) as file:
+        first, = map(int, file.read().split())
+    os.kill(first, signal.SIGTERM)
+    container.says('^stopping:')
+    work.touch('go')
+    assert container.code() == 128 + signal.SIGTERM
+    assert work.handled()['300'] == 1
 
 
 def test_nohup_is_respected(work):
