@@ -1,4 +1,4 @@
-"""Handlers that fit the work: lists, coroutines, a set-up; and their bounds."""
+"""Functions that fit the work: lists, coroutines, a set-up; and bounds."""
 
 import json
 import os
