@@ -25,6 +25,7 @@ from .workers import Workers
 log = logging.getLogger(__name__)
 
 BEAT = 10           # spans between two signs of life while there is work
+BUSY_WAIT = 1.0     # seconds at most to wait for jobs while some are done
 BACKOFF = (0.1, 5.0)    # seconds, first and last, between attempts
 
 Connect = Callable[[], Any]
@@ -67,6 +68,7 @@ class Slave:
         self._workers = Workers(self._hand, handler, self._leaving, board)
         self._beaten = 0.0          # when the master last heard of us
         self._refused = False       # there was nothing, at once
+        self._hungry_wait = self._hand.span     # seconds
 
     # -- the main thread --------------------------------------------------
 
@@ -197,16 +199,18 @@ class Slave:
             if hand.wait(due):
                 self._refused = False
             return True
-        # While others are being done not for long: they are to be reported.
         wait = (0.0 if self._leaving.is_set()
                 else messages.WAIT_SECONDS if appetite.empty
-                else hand.span if appetite.hungry else 0.0)
+                else self._hungry_wait if appetite.hungry else 0.0)
         report = hand.report(self._run or '')
         reply = self._call('work', list(report), appetite.want,
                            not (appetite.hungry or appetite.empty), wait,
                            wait=wait)
         hand.reported(report)
         self._beaten = self._clock()
+        # What is done meanwhile waits to be reported: so at first not long.
+        self._hungry_wait = (min(2 * self._hungry_wait, BUSY_WAIT)
+                             if reply[0] == messages.WAIT else hand.span)
         # Refused at once, not after a wait: ask again when things change.
         self._refused = (reply[0] == messages.WAIT
                          and (not wait or self._beaten - asked < wait))

@@ -3,7 +3,10 @@
 import importlib
 import os
 import types
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:       # it takes a while, and few errors are shown
+    import traceback
 
 _OURS = os.path.dirname(os.path.realpath(__file__)) + os.sep
 
@@ -45,10 +48,20 @@ def traceback_of(error: BaseException) -> str:
     """The operator's traceback as Python prints it, without our frames."""
     import traceback
     try:
-        return ''.join(traceback.format_exception(
-            type(error), error, operators_part(error)))
+        shown = traceback.TracebackException(type(error), error,
+                                             operators_part(error))
+        _leave_out_ours(shown)
+        return ''.join(shown.format())
     except Exception:               # its own __str__ or __cause__ is at fault
         return summary(error) + '\n'
+
+
+def _leave_out_ours(shown: 'Optional[traceback.TracebackException]') -> None:
+    """As of the iterators, which are between their code and their driver."""
+    while shown is not None:
+        shown.stack[:] = [frame for frame in shown.stack
+                          if not frame.filename.startswith(_OURS)]
+        shown = shown.__cause__ or shown.__context__
 
 
 def _is_machinery(trace: types.TracebackType) -> bool:

@@ -164,3 +164,21 @@ def handle_job(job):
     assert run.code() < 0
     state = work.state()
     work.check(range(1, state['key'] + 1))
+
+
+def test_their_traceback_through_an_iterator_of_ours(work):
+    """Without our frames, which are between theirs and their driver's."""
+    work.write('migrate.py', NUMBERS + '''
+import sqlite3
+
+from taskmaster.iterators import keyset
+
+
+def get_jobs(last=0):
+    yield from keyset(sqlite3.connect('app.db'), 'SELECT id FROM nowhere',
+                      key='id', last=last)
+''')
+    run = work.finish('run', 'migrate', '1')
+    assert run.code() == 70
+    assert 'in get_jobs' in run.err
+    assert 'sqlite3.OperationalError: no such table: nowhere' in run.err
