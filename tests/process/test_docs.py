@@ -16,6 +16,8 @@ import pytest
 from hosts import Network
 from programs import PACKAGE, eventually
 
+from taskmaster.iterators import keyset
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'
 PAGE = (DOCS / 'many-machines.md').read_text()
@@ -266,7 +268,8 @@ def test_the_shards():
         assert len(codes) == 2
         for code in codes:
             # A new connection each time would have to be closed, too.
-            names = {'sqlite3': SimpleNamespace(connect=lambda path: db)}
+            names = {'keyset': keyset, 'sqlite3': SimpleNamespace(
+                connect=lambda path, timeout: db)}
             exec(code, names)
             check_shards(names['get_jobs'], ids)
 
