@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, NamedTuple, Optional, TextIO, Tuple
 
 SHOWN_WINDOW = 5.0      # seconds that the rate on the line looks back
 ETA_WINDOW = 30.0       # longer, or the ETA would dance
+STATE = 30              # columns for the state before anything else
 LONGEST = 1e9           # seconds (30 years): an ETA beyond it is none
 
 
@@ -68,27 +69,33 @@ def format_status(status: Status, rate: float, elapsed: float,
     """The line's text, without control characters.
 
     ``rate`` is in jobs per second, ``elapsed`` and ``eta`` in seconds,
-    ``width`` in terminal cells (None: as long as it gets).  What does not fit
-    goes part by part from the right, since half a number misleads; only the
-    state is cut in the middle.
+    ``width`` in terminal cells (None: as long as it gets).  Where it is too
+    narrow what matters least is left out, as half a number misleads; only
+    the state is cut in the middle.
     """
     line = f'Current Job: {status.current}'
-    parts = [f'Rate: {rate:7.2f}/s', f'Elapsed Time: {_hours(elapsed)}',
-             f'Queue: {status.queued}', f'Slaves: {status.slaves}',
-             f'Failed: {status.failed}']
+    for part in (f'Rate: {rate:7.2f}/s', f'Elapsed Time: {_hours(elapsed)}'):
+        if width is not None and len(line) + 3 + len(part) > width:
+            return _cut(line, width)
+        line += ' | ' + part
+    # The operator's words: an escape sequence would move the cursor.
+    state = ''.join(c if c.isprintable() else ' ' for c in status.state)
+    parts = [(4, f'Queue: {status.queued}'), (3, f'Slaves: {status.slaves}'),
+             (0 if status.failed else 5, f'Failed: {status.failed}')]
     if status.total is not None:
         # Rounded down: 100% is said when it is true. Over it is no error.
         percent = 100 * status.current // status.total if status.total else 100
-        parts += [f'{percent}%', f'ETA: {_hours(eta)}']
-    for part in parts:
-        if width is not None and len(line) + 3 + len(part) > width:
-            break
-        line += ' | ' + part
-    else:
-        if status.state:
-            # The operator's words: an escape sequence would move the cursor.
-            line += ' | ' + ''.join(
-                c if c.isprintable() else ' ' for c in status.state)
+        parts += [(1, f'{percent}%'), (2, f'ETA: {_hours(eta)}')]
+    if width is not None:
+        room = width - len(line) - (min(_cells(state), STATE) + 3
+                                    if state else 0)
+        for _, part in sorted(parts):
+            if room >= len(part) + 3:
+                room -= len(part) + 3
+            else:
+                parts = [kept for kept in parts if kept[1] != part]
+    line = ' | '.join([line, *(part for _, part in parts),
+                       *([state] if state else [])])
     return line if width is None else _cut(line, width)
 
 

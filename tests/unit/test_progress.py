@@ -136,24 +136,37 @@ def test_per_cent(current, total, percent):
     assert f' | {percent} | ETA: 0:00:00' in line
 
 
-def test_later_parts_go_first():
+def test_what_matters_least_goes_first():
     full = format_status(FULL, 991.06, 40, 751)
     for width in range(1, len(full) + 2):
         line = format_status(FULL, 991.06, 40, 751, width)
         assert len(line) <= width
-        assert full.startswith(line)
-        # no part but the state is cut in the middle
-        rest = full[len(line):]
-        assert (not rest or rest.startswith(' | ') or 'ETA' in line
-                or width < len('Current Job: 30421'))
-    assert format_status(FULL, 991.06, 40, 751, 80) == SEED + ' | Queue: 10000'
+        if width >= len('Current Job: 30421'):  # no part is cut but the state
+            *parts, state = line.split(' | ')
+            assert set(parts) <= set(full.split(' | '))
+            assert state in parts or 'draining'.startswith(state) or (
+                state in full.split(' | '))
     assert line == full
+
+
+@pytest.mark.parametrize('status, tail', [
+    (FULL, ' | 37% | draining'),
+    (FULL._replace(state=''), ' | Failed: 2 | 37%'),
+    (FULL._replace(state='', failed=0), ' | Slaves: 3 | 37%'),
+    (FULL._replace(state='', total=None, failed=0), ' | Slaves: 3'),
+    (FULL._replace(state='throttled: replicas are 9 s behind'),
+     ' | throttled: replic')])
+def test_of_eighty_columns(status, tail):
+    line = format_status(status, 991.06, 40, 751, 80)
+    assert line == SEED + tail and len(line) <= 80
 
 
 def test_wide_characters_count_twice():
     status = Status(1, state='待機中' * 10)
-    room = len(format_status(status._replace(state=''), 0, 0)) + 3
-    assert format_status(status, 0, 0, None, room + 7).endswith('| 待機中')
+    for width in range(70, 120):
+        line = format_status(status, 0, 0, None, width)
+        cells = len(line) + sum(char in '待機中' for char in line)
+        assert width - 1 <= cells <= width
 
 
 def test_state_cannot_control_the_terminal():
@@ -295,7 +308,7 @@ def test_disabled(pipe, terminal, clock):
 # The bar
 
 @pytest.mark.parametrize('columns, tail', [
-    (80, ' | Queue: 10000'),
+    (80, ' | 37% | draining'),
     (200, ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 37% | ETA: 0:01:07'
           ' | draining'),
     (50, None)])
