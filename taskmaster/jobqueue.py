@@ -324,8 +324,12 @@ class JobQueue:
         with self._lock:
             now = self._clock()
             waiting = self._ledger.waiting
-            for name, jobs in self._ledger.expire(now):
-                log.warning('lost slave %s, %d jobs back', name, jobs)
+            lost, gone = self._ledger.expire(now)
+            for name, jobs in gone:
+                log.warning('slave %s is cut off, %d jobs back', name, jobs)
+            for name, jobs in lost:
+                if jobs:            # or that has been said when it was gone
+                    log.warning('lost slave %s, %d jobs back', name, jobs)
                 for slave in self._sessions.keys() - self._ledger.slaves:
                     del self._sessions[slave]
             if self._ledger.waiting != waiting:

@@ -19,7 +19,9 @@ and a job goes this way (a piece is cut where only a part of it moves):
     leased   --give back-->                    returned
     leased   --refused (cannot be unpickled)-> returned in eight pieces; a
                                                single job elsewhere, or failed
-    leased   --silent for GRACE after a drop-> returned, nobody blamed
+    leased   --silent for GRACE after a drop-> returned, nobody blamed yet:
+                                               if the slave is then lost, as
+                                               below, wherever they are by now
     leased   --lost with its slave-->          returned in eight suspect
                                                pieces; a single job at its
                                                third lone loss: failed
@@ -75,6 +77,13 @@ class Lease(NamedTuple):
     jobs: Sequence[Any]
 
 
+class Expired(NamedTuple):
+    """The names of slaves, and how many jobs come back from each."""
+
+    lost: List[Tuple[str, int]]         # silent for EXPIRY
+    gone: List[Tuple[str, int]]         # cut off for GRACE; may come back
+
+
 class Slave:
     """What the ledger knows of a slave."""
 
@@ -85,6 +94,7 @@ class Slave:
         self.since = now
         self.heard = now
         self.dropped: Optional[float] = None    # when its connection ended
+        self.gone: List[Range] = []     # what it held when its GRACE ended
         self.pieces: Set['Piece'] = set()
         self.in_hand = 0                # jobs
         self.done = 0                   # jobs, as reported
@@ -268,7 +278,7 @@ class Ledger:
         if slave is None:
             slave = self.slaves[id] = Slave(id, name, workers, now)
             self.seen += 1
-        slave.heard, slave.dropped = now, None
+        slave.heard, slave.dropped, slave.gone = now, None, []
         kept = []
         for a, b in joined(holds):
             for piece in self._within(a, b):
@@ -313,6 +323,11 @@ class Ledger:
         self._reserved.discard(id)
         pieces = [*slave.pieces, *self._claimed(id)]
         jobs = sum(len(piece.jobs) for piece in pieces)
+        alone = jobs == 1
+        if slave.gone and not late:
+            (a, b), *more = slave.gone
+            alone = a == b and not more
+            self._blame(slave, alone)
         for a, b in late:
             for piece in self._within(a, b):
                 if piece.holder is not slave and piece.claim != id:
@@ -327,26 +342,31 @@ class Ledger:
             if late:
                 self._return(piece)
                 continue
-            if jobs == 1:
+            if alone:
                 piece.losses += 1
-            if piece.losses >= LOSSES:
-                self._fail(piece, f'lost with its slave {LOSSES} times',
-                           '', slave.name, LOSSES)
-            else:
+            if not self._fail_hopeless(piece, slave.name):
                 self._suspect(piece)
         return jobs
 
-    def expire(self, now: float) -> List[Tuple[str, int]]:
-        """Let time pass.  Gives the slaves lost: their names and jobs."""
-        lost = []
+    def expire(self, now: float) -> Expired:
+        """Let time pass."""
+        lost, gone = [], []
         for slave in list(self.slaves.values()):
             if now - slave.heard >= EXPIRY:
                 lost.append((slave.name, self.lose(slave.id)))
-            elif slave.dropped is not None and now - slave.dropped >= GRACE:
+            elif (slave.dropped is not None and slave.pieces
+                    and now - slave.dropped >= GRACE):
+                gone.append((slave.name, slave.in_hand))
+                slave.gone = [(piece.first, piece.last)
+                              for piece in slave.pieces]
                 for piece in list(slave.pieces):
                     self._return(piece, claim=slave.id)
+                    if piece.suspect:       # once more: as when it is lost
+                        self._split(piece)
         self._fail_refused()
-        return lost
+        for first in list(self._lone):
+            self._fail_hopeless(self._pieces[first], '')
+        return Expired(lost, gone)
 
     # -- jobs -------------------------------------------------------------
 
@@ -482,6 +502,27 @@ class Ledger:
         for number in range(piece.first + step, piece.last + 1, step):
             parts.append(self._cut(parts[-1], number))
         return parts
+
+    def _blame(self, slave: Slave, alone: bool) -> None:
+        """What a lost slave had in hand, and others have had since."""
+        for a, b in slave.gone:
+            for piece in self._within(a, b):
+                if piece.claim == slave.id or piece.failure is not None:
+                    continue
+                piece = self._isolate(piece, a, b)
+                piece.losses += alone
+                if piece.holder is not None:
+                    piece.suspect = True
+                elif not self._fail_hopeless(piece, slave.name):
+                    self._suspect(piece)
+
+    def _fail_hopeless(self, piece: Piece, slave: str) -> bool:
+        """Whether a job was lost too often."""
+        if piece.losses < LOSSES:
+            return False
+        self._fail(piece, f'lost with its slave {LOSSES} times', '', slave,
+                   LOSSES)
+        return True
 
     def _suspect(self, piece: Piece) -> None:
         """One of these jobs may be what killed or held up their slave."""

@@ -135,11 +135,12 @@ def _read(path: str) -> bytes:
                           f'({error.strerror})') from error
     if len(data) > KEY_BYTES:
         raise ConfigError(f'{path} is too large to be a key file')
-    return data.strip()
+    return data
 
 
 def _checked(value: bytes, where: str,
              error: Type[TaskmasterError] = UsageError) -> bytes:
+    value = value.strip()       # a file, or what is made of one, ends a line
     if not value:
         raise error(f'the key from {where} is empty; give a real one, or '
                     'none to use your own')

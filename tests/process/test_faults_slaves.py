@@ -1,6 +1,7 @@
 """Slaves that die, stop, or are cut off: their jobs go on elsewhere."""
 
 import os
+import re
 import signal
 import socket
 
@@ -255,6 +256,32 @@ def handle_job(job):
     assert (failure['key'], failure['attempts']) == ('300', 3)
     assert work.handled().keys() == {str(job) for job in ALL if job != 300}
     assert work.state()['complete']
+
+
+def test_18_a_job_that_kills_slaves_that_have_no_supervisor(work):
+    """As where memory runs out in a container: something starts another."""
+    work.write('migrate.py', NUMBERS + '''
+import os
+import signal
+
+
+def handle_job(job):
+    if job == 300:
+        os.kill(os.getpid(), signal.SIGKILL)
+    record(job)
+''')
+    master = quick(work, 'master', 'migrate')
+    starts = 0
+    while master.process.poll() is None:
+        assert starts < 60, master.err
+        quick(work, 'slave', 'migrate', master.host, '--timeout=1').code()
+        starts += 1
+    assert master.code() == 1
+    assert re.search(r'warning: slave \S+ is cut off, \d+ jobs back',
+                     master.err)
+    failure, = work.failures()
+    assert (failure['key'], failure['attempts']) == ('300', 3)
+    assert work.handled().keys() == {str(job) for job in ALL if job != 300}
 
 
 def test_21_every_job_fails_in_no_time(work):

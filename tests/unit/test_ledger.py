@@ -317,8 +317,8 @@ def test_silence_until_expiry_is_a_loss(ledger):
     lease(ledger, 'a', 8)
     ledger.heard('a', 10)
     ledger.heard('b', 50)
-    assert ledger.expire(10 + EXPIRY - 0.1) == []
-    assert ledger.expire(10 + EXPIRY) == [('host:a', 8)]
+    assert ledger.expire(10 + EXPIRY - 0.1) == ([], [])
+    assert ledger.expire(10 + EXPIRY) == ([('host:a', 8)], [])
     assert 'a' not in ledger.slaves and 'b' in ledger.slaves
 
 
@@ -371,6 +371,58 @@ def test_the_third_lone_loss_fails_a_job():
     job, = ledger.unrecorded()
     assert (job.slave, job.attempts) == ('host:x', LOSSES)
     assert '3 times' in job.error
+
+
+def test_what_a_lost_slave_held_is_suspect_wherever_it_is_by_now(ledger):
+    lease(ledger, 'a', 16)
+    ledger.drop('a', 0)
+    assert ledger.expire(GRACE) == ([], [('host:a', 16)])
+    assert lease(ledger, 'b', 10) == [*range(1, 11)]
+    ledger.heard('b', EXPIRY)
+    assert ledger.expire(EXPIRY) == ([('host:a', 6)], [])
+    assert ledger.waiting == 6          # the others were cut
+    ledger.drop('b', EXPIRY)
+    ledger.expire(EXPIRY + GRACE)
+    assert ledger.waiting == 6 + 5      # these too, as they are dropped again
+
+
+def test_nobody_is_blamed_for_a_slave_that_comes_back_late(ledger):
+    lease(ledger, 'a', 16)
+    ledger.drop('a', 0)
+    ledger.expire(GRACE)
+    assert lease(ledger, 'b', 16) == [*range(1, 17)]
+    ledger.hello('a', 'host:a', 1, GRACE + 1)
+    ledger.heard('b', EXPIRY)
+    ledger.expire(GRACE + 1 + EXPIRY)
+    assert not any(piece.suspect for piece in ledger.slaves['b'].pieces)
+
+
+@pytest.mark.parametrize('size', [1, 4, 500])
+def test_a_job_that_kills_slaves_that_nobody_replaces_is_found(size):
+    """No supervisor tells of a death, and there is always another slave."""
+    ledger = make(500, slaves='')
+    ledger.ended = True
+    now, deaths = 0, 0
+    while not ledger.complete and deaths < 100:
+        id = f'slave {deaths}'
+        ledger.hello(id, id, 1, now)
+        while True:
+            now += 0.1
+            ledger.expire(now)
+            ledger.recorded(failed(ledger))
+            numbers = lease(ledger, id, size, now)
+            if numbers is None:
+                break
+            if 77 in numbers:
+                ledger.done(id, [(numbers[0], 76)] if numbers[0] < 77 else [])
+                ledger.drop(id, now)
+                deaths += 1
+                break
+            ledger.heard(id, now)
+            ledger.done(id, [(numbers[0], numbers[-1])])
+        now += GRACE
+    assert ledger.complete and ledger.failed == 1
+    assert deaths < 40
 
 
 def test_a_job_that_took_too_long_has_failed_and_no_other(ledger):

@@ -52,6 +52,7 @@ class Model:
         self.jobs = {}              # by number, from 1 on
         self.heard = {}             # of the slaves known: when
         self.dropped = {}           # of those cut off: when
+        self.gone = {}              # what they held when that was noticed
         self.recorded = self.done = 0
 
     def of(self, slave, kind='holder'):
@@ -61,6 +62,7 @@ class Model:
     def hello(self, slave, now, holds):
         self.heard[slave] = now
         self.dropped.pop(slave, None)
+        self.gone.pop(slave, None)
         for n in self.of(slave):
             if n not in holds:
                 self.jobs[n].go(RETURNED)
@@ -82,6 +84,17 @@ class Model:
         del self.heard[slave]
         self.dropped.pop(slave, None)
         lost = self.of(slave) + self.of(slave, 'claim')
+        gone = self.gone.pop(slave, lost)
+        for n in () if late else set(gone) - set(lost):
+            job = self.jobs[n]
+            if job.state in (HELD, RETURNED):
+                job.losses += len(gone) == 1
+                if job.losses >= LOSSES and job.state == RETURNED:
+                    job.go(FAILED)
+                else:
+                    job.suspect = True
+                    if job.state == RETURNED:
+                        job.claim = None
         for n in lost:
             job = self.jobs[n]
             job.go(RETURNED)
@@ -89,9 +102,9 @@ class Model:
                 if n in late:
                     job.go(FAILED)
                 continue
-            if len(lost) == 1:
+            if len(gone) == 1:
                 job.losses += 1
-            if job.losses == LOSSES:
+            if job.losses >= LOSSES:
                 job.go(FAILED)
             else:
                 job.suspect = True
@@ -100,13 +113,16 @@ class Model:
         for slave in list(self.heard):
             if now - self.heard[slave] >= EXPIRY:
                 self.lose(slave)
-            elif now - self.dropped.get(slave, now) >= GRACE:
+            elif (now - self.dropped.get(slave, now) >= GRACE
+                    and self.of(slave)):
+                self.gone[slave] = self.of(slave)
                 for n in self.of(slave):
                     self.jobs[n].go(RETURNED, claim=slave)
         connected = self.connected()
         for job in self.jobs.values():
             if (job.state == RETURNED and connected
-                    and job.refused >= connected):
+                    and job.refused >= connected
+                    or job.state == RETURNED and job.losses >= LOSSES):
                 job.go(FAILED)
 
     def connected(self):

@@ -222,6 +222,13 @@ class LateGoesOn(Ledger):
         return super().lose(id, [(1 << 50, 1 << 50)] if late else ())
 
 
+class GoneForgotten(Ledger):
+    """What others have by now is not suspect when its slave is lost."""
+
+    def _blame(self, slave, alone):
+        pass
+
+
 MUTANTS = [mutant for mutant in list(globals().values())
            if isinstance(mutant, type) and mutant is not Ledger
            and mutant is not Run and issubclass(mutant, (Ledger, Run))]

@@ -80,6 +80,13 @@ def test_a_given_key_comes_first(key_file, home):
     assert not os.path.exists(home['XDG_CONFIG_HOME'])
 
 
+def test_white_space_around_a_key_does_not_count(home):
+    """A secret that is made of a file ends with a newline."""
+    assert secret.key(' sesame\n', None, home) == b'sesame'
+    home['TASKMASTER_KEY'] = 'sesame\n'
+    assert secret.key(None, None, home) == b'sesame'
+
+
 def test_the_users_own_key_comes_last(home):
     key = secret.key(None, None, home)
     assert len(key) >= 32 and key == secret.key(None, None, home)
