@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from typing import (Any, Callable, Deque, Iterator, List, NamedTuple, Optional,
-                    Sequence)
+                    Sequence, Tuple)
 
 from .messages import (RANGES, TEXT, TRACEBACK, FailureReport, Range, Refusal,
                        Report)
@@ -96,7 +96,7 @@ class Hand:
         self._idle = 0                  # workers that wait
         self._changes = 0               # counts what the link may act on
         self._seen = 0
-        self._told: Any = None          # the state it was last told of
+        self._known: Any = None         # what it knows (see `_state`)
 
     # -- the workers' side ------------------------------------------------
 
@@ -177,6 +177,7 @@ class Hand:
         with self._lock:
             none = (bool(self._leases) or self._draining or self._recalled
                     or self._closed)
+            self._known = self._state()
             want = self._pace.want()
             if self._quota is not None:
                 want = min(want, max(self._quota, 0))
@@ -298,10 +299,12 @@ class Hand:
 
     def _tell_of_change(self) -> None:
         """Not each time: ten thousand runs a second may come and go."""
-        state = bool(self._leases), self._empty, self._idle > 0
-        if state != self._told:
-            self._told = state
+        if self._state() != self._known:
             self._tell()
+
+    def _state(self) -> Tuple[bool, bool, bool]:
+        """What the link acts on, of what changes with each run."""
+        return bool(self._leases), self._empty, self._idle > 0
 
     def _interrupt(self) -> None:
         for run in self._runs:

@@ -406,19 +406,26 @@ def test_the_link_is_not_told_of_each_run():
     hand = Hand(workers=4)
     hand.add(1, [*range(1, 101)])
     taken = [hand.take() for _ in range(3)]
-    assert hand.wait(0)
-    for run in taken:
+    assert hand.appetite().want == 0 and hand.wait(0)
+    for run in taken[:]:
         finish(hand, run)
         taken.append(hand.take())
-        if len(taken) > 6:
-            break
     assert not hand.wait(0)
     while hand._leases:
         taken.append(hand.take())
     assert hand.wait(0)                 # time to ask for more
-    for run in taken:
-        hand.bring(run) if run in hand._runs else None
-    assert hand._leases
+
+
+def test_the_link_is_told_of_what_it_has_not_seen_yet():
+    """A lease is taken between two looks, and all is as it was before."""
+    hand = Hand(workers=2)
+    hand.add(1, [1])
+    hand.take()
+    assert hand.appetite().want and hand.wait(0)
+    hand.add(2, [2])
+    assert hand.appetite().want == 0 and not hand.wait(0)
+    hand.take()
+    assert hand.wait(0) and hand.appetite().want
 
 
 # -- whatever the order ---------------------------------------------------
