@@ -26,8 +26,9 @@ it is called:
     supervisor.py, board.py child slaves, and what they are at
     local.py                master and slaves in one
     rehearsal.py, inline.py --dry-run, --inline
-    progress.py, signals.py, secret.py, texts.py, errors.py
-    cli.py, api.py          what the operator types, or calls
+    progress.py, tally.py   what is shown while it runs, and at the end
+    signals.py, secret.py, texts.py, errors.py
+    options.py, cli.py      what the operator types; api.py: or calls
 
 From Python: `Taskmaster(callback, source, ...).start()`; what it raises is
 a `TaskmasterError`.
