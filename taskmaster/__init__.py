@@ -17,7 +17,8 @@ it is called:
     jobqueue.py             the capped queue: one lock round the ledger
     ledger.py, sizing.py    every transition of a job; how long a lease is
     session.py, messages.py what a slave may say, and the checks of it
-    wire.py, tls.py         manager, server, connection, proof of the key
+    wire.py, tls.py         manager, server, proof of the key
+    connection.py           what they speak over: a socket with deadlines
     slave.py, hand.py       the slave: its link, and what it has in hand
     workers.py, handlers.py its workers, and how they call the function
     checkpoint.py, failures.py (keys.py, files.py)   what is kept on disk

@@ -19,7 +19,7 @@ from .options import (NOTHING, Parser, ctl_parser, master_parser, run_parser,
                       slave_parser, spawn_parser)
 from .messages import Range
 from .progress import Progress
-from .secret import ENV_KEY, Address, address, key
+from .secret import ENV_KEY, Address, address, key, name_of
 from .signals import Signals, die_by
 from .texts import summary
 
@@ -207,7 +207,7 @@ def run_ctl(options: Namespace) -> int:
 
 def _look_for(place: Address, secret: bytes, tls: Any, timeout: float) -> Any:
     """A link to the master; raises Unreachable when there is none."""
-    from .wire import connect, name_of
+    from .wire import connect
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -10,10 +10,9 @@ from .master import Master
 from .messages import RUN_NAME
 from .progress import Progress
 from .recorder import Recorder, RetryRecorder
-from .secret import Address, exposure
+from .secret import Address, exposure, name_of
 from .source import Source
 from .supervisor import Bounds, Supervisor, command
-from .wire import name_of
 
 if TYPE_CHECKING:
     from .tls import Context

@@ -22,10 +22,11 @@ from .jobqueue import JobQueue, Oldest
 from .messages import COMPLETE, STOPPED
 from .progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from .recorder import Recorder
+from .secret import Address, name_of
 from .session import Session
 from .tally import Tally
 from .texts import short, summary
-from .wire import Address, Manager, Server, name_of
+from .wire import Manager, Server
 
 if TYPE_CHECKING:
     from .tls import Context

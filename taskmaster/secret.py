@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import stat
-from typing import List, Mapping, Optional, Tuple, Type
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Type
 
 from .errors import ConfigError, TaskmasterError, UsageError
 from .files import open_to_read, write_all
@@ -45,6 +45,12 @@ def address(text: Optional[str]) -> Address:
 def _no_address(text: str) -> UsageError:
     return UsageError(f'{text!r} is no address; give HOST, HOST:PORT or '
                       '[IPV6]:PORT')
+
+
+def name_of(place: Sequence[Any]) -> str:
+    """HOST:PORT, or [HOST]:PORT where the host has colons."""
+    host, port = place[:2]
+    return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
 
 
 def is_loopback(host: str) -> bool:

@@ -108,10 +108,10 @@ def test_5_a_host_vanishes(work, tmp_path_factory):
     """It neither answers nor says goodbye: whoever notices first."""
     other = Workspace(tmp_path_factory.mktemp('network'))
     settings = {work: '', other: '''
-from taskmaster import wire
+from taskmaster import connection
 
 ledger.EXPIRY = 1000.0
-wire.KEEPALIVE, wire.USER_TIMEOUT = (1, 1, 1), 1000
+connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
 '''}
     try:
         for place, network in settings.items():
@@ -511,10 +511,10 @@ def handle_job(job):
     record(job[0])
 ''')
     master = quick(work, 'master', 'migrate', '--key=sesame', also='''
-from taskmaster import wire
+from taskmaster import connection
 
 ledger.EXPIRY = 1000.0
-wire.USER_TIMEOUT = 1500
+connection.USER_TIMEOUT = 1500
 ''')
     slave = quick(work, 'slave', 'migrate', '--key=sesame', master.host)
     eventually(lambda: work.has('here'))

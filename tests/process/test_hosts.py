@@ -13,7 +13,7 @@ from programs import eventually
 # The children of tm-spawn get the same constants.
 FAR = '''
 import sys
-from taskmaster import local, wire
+from taskmaster import connection, local, wire
 
 ledger.EXPIRY = 2.0
 local.command = lambda words: [sys.executable, __file__, 'slave', *words]
@@ -22,7 +22,8 @@ local.command = lambda words: [sys.executable, __file__, 'slave', *words]
 # Dead connections are noticed as fast, and attempts to connect take no longer.
 # For slaves: a master that notices before the lease expires blames nobody.
 NOTICE = '''
-wire.KEEPALIVE, wire.USER_TIMEOUT, wire.CONNECT = (1, 1, 1), 1000, 0.5
+connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
+wire.CONNECT = 0.5
 '''
 
 # Each line of 'done' says what, where, and by whom. Where `STOPS` has the
@@ -167,7 +168,7 @@ def test_a_host_is_cut_off_for_less_than_the_grace(work, network):
     work.write('migrate.py', MODULE.format(stops=['cut'], last=2000))
     here = Cluster(work, network, cut=0, other=0, also='''
 ledger.EXPIRY, ledger.GRACE = 60.0, 30.0
-wire.KEEPALIVE, wire.USER_TIMEOUT = (1, 1, 1), 3000
+connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 3000
 ''')
     cut, spawn = here.hosts['cut'], here.spawns['cut']
     here.in_the_middle('cut')

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from fakes import LONG, Background, Clock
 
-from taskmaster import wire
+from taskmaster import connection
+from taskmaster.connection import CHUNK, PARTS, Connection
 from taskmaster.messages import BadMessage, Payload
-from taskmaster.wire import CHUNK, PARTS, Connection
+from taskmaster.secret import name_of
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_what_is_not_json_is_out_of_form(pair, frame):
 
 
 def test_every_cut_of_a_frame_is_an_end(monkeypatch):
-    monkeypatch.setattr(wire, '_tune', lambda sock: None)   # it is of TCP
+    monkeypatch.setattr(connection, '_tune', lambda sock: None)  # it is TCP's
     frame = struct.pack('!Q', 9) + b'["a",123]'
     for size in range(len(frame)):
         near, far = socket.socketpair(socket.AF_UNIX)
@@ -172,7 +173,7 @@ def test_the_deadline_counts_in_the_middle_of_a_frame(pair, monkeypatch):
     """Each byte resets a timeout; the deadline is of them all."""
     one, other = pair
     clock = Clock()
-    monkeypatch.setattr(wire, 'time', SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(connection, 'time', SimpleNamespace(monotonic=clock))
     other.deadline = clock.now + 5
     raw(one).sendall(struct.pack('!Q', 100))
     receiving = Background(other.recv)
@@ -187,7 +188,7 @@ def test_the_deadline_counts_in_the_middle_of_a_frame(pair, monkeypatch):
 @pytest.mark.parametrize('begun', [b'\0\0\0', struct.pack('!Q', 100),
                                    struct.pack('!Q', 100) + b'x'])
 def test_silence_within_a_frame_ends(pair, monkeypatch, begun):
-    monkeypatch.setattr(wire, 'STALL', 0.05)
+    monkeypatch.setattr(connection, 'STALL', 0.05)
     one, other = pair
     other.patience = None       # the frame itself may take its time to come
     raw(one).sendall(begun)
@@ -197,7 +198,7 @@ def test_silence_within_a_frame_ends(pair, monkeypatch, begun):
 
 
 def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):
-    monkeypatch.setattr(wire, 'STALL', LONG)
+    monkeypatch.setattr(connection, 'STALL', LONG)
     one, other = pair
     other.patience = 0.05
     with pytest.raises(OSError):
@@ -209,7 +210,7 @@ def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):
 
 
 def test_a_peer_that_reads_nothing_ends_a_send(pair, monkeypatch):
-    monkeypatch.setattr(wire, 'STALL', 0.05)
+    monkeypatch.setattr(connection, 'STALL', 0.05)
     one, other = pair
     with pytest.raises(OSError):
         one.send_bytes(b'', Payload([pattern(50_000_000)]))
@@ -217,7 +218,7 @@ def test_a_peer_that_reads_nothing_ends_a_send(pair, monkeypatch):
 
 def test_a_slow_peer_may_take_longer_than_a_stall(pair, monkeypatch):
     """What must not stand still is the frame; it may take its time."""
-    monkeypatch.setattr(wire, 'STALL', 0.3)
+    monkeypatch.setattr(connection, 'STALL', 0.3)
     one, other = pair
     size = 30_000_000
     sending = Background(one.send_bytes, b'', Payload([pattern(size)]))
@@ -277,7 +278,7 @@ def test_a_closed_connection_fails(pair):
 @pytest.mark.parametrize('address, name', [
     (('host', 3050), 'host:3050'), (('::1', 3050, 0, 0), '[::1]:3050')])
 def test_the_name_of_an_address(address, name):
-    assert wire.name_of(address) == name
+    assert name_of(address) == name
 
 
 def test_small_messages_are_not_held_back(pair):
@@ -287,7 +288,8 @@ def test_small_messages_are_not_held_back(pair):
         assert raw(end).getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     if hasattr(socket, 'TCP_USER_TIMEOUT'):
         assert raw(pair[0]).getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == wire.USER_TIMEOUT
+            socket.IPPROTO_TCP,
+            socket.TCP_USER_TIMEOUT) == connection.USER_TIMEOUT
 
 
 def test_a_message_of_no_bytes_is_plain_json(pair):

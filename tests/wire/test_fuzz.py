@@ -20,7 +20,7 @@ from fakes import (KEY, LONG, RUN, Background, Direct, check_books, greet,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmaster import wire
+from taskmaster import connection, wire
 from taskmaster.jobqueue import JobQueue
 from taskmaster.messages import COMPLETE, OVER, PROTOCOL, BadMessage
 from taskmaster.session import Session
@@ -172,7 +172,8 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
         return struct.pack('!Q', size) + data
 
     def talk():
-        conn = wire.Connection(socket.create_connection(server.address, LONG))
+        conn = connection.Connection(
+            socket.create_connection(server.address, LONG))
         try:
             wire._prove_to_master(conn, KEY)
             conn.send((None, 'accept_connection', ('slave',), {}))

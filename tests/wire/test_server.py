@@ -23,7 +23,7 @@ from taskmaster import wire
 from taskmaster.errors import KeyRefused, Unreachable
 from taskmaster.jobqueue import JobQueue
 from taskmaster.messages import PREAMBLE, REQUEST_BYTES
-from taskmaster.wire import Connection
+from taskmaster.connection import Connection
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 

@@ -1,0 +1,224 @@
+"""The connection: what a manager needs of one, over one socket.
+
+A socket with deadlines, JSON instead of pickle, and bytes (the jobs) only from
+the master to a slave.  A frame is its length (8 bytes, big-endian), a JSON
+document, and, if bytes go with it, a newline and the bytes.
+"""
+
+import io
+import json
+import socket
+import struct
+import time
+from collections import deque
+from itertools import islice
+from typing import Any, Callable, Optional, Sequence, Union
+
+from .messages import REQUEST_BYTES, BadMessage, Payload
+
+STALL = 60.0            # seconds that a frame may stand still
+CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
+PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
+KEEPALIVE = (20, 5, 4)  # seconds idle, seconds between probes, probes
+USER_TIMEOUT = 45_000   # milliseconds that sent bytes may go unacknowledged
+
+TLS_ALERT = b'\x15\x03'  # how one begins: RFC 8446, 5.1 and 6.2
+PROTOCOL_VERSION = b'\x03\x00\x02\x02\x46'     # fatal, "protocol_version"
+
+
+def _int(digits: str) -> int:
+    """Reading millions of digits would take minutes, with the GIL held."""
+    if len(digits) > 20:
+        raise ValueError('a number of too many digits')
+    return int(digits)
+
+
+_json = json.JSONEncoder(separators=(',', ':')).encode
+_from_json = json.JSONDecoder(parse_int=_int).decode
+
+
+class Connection:
+    """What `multiprocessing` expects of a connection, over one socket.
+
+    Raises EOFError when the peer has gone, OSError (TimeoutError among
+    them) when the network fails, BadMessage when a frame is out of form.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str = ''):
+        self.peer = peer
+        self.deadline: Optional[float] = None   # of all that comes, or None
+        self.patience: Optional[float] = STALL  # until a frame begins
+        self.limit = 0              # bytes of a frame, or 0: no limit
+        # Called when a part of a frame has gone out and more is to go.
+        self.progress: Optional[Callable[[], None]] = None
+        self._sock = sock
+        self._tls = False
+        self._ended = False
+        self._timeout: Optional[float] = -1.0       # the socket's, if known
+        self._begun = False         # a frame is under way
+        self._reader = io.BufferedReader(_Incoming(self._recv_into))
+        _tune(sock)
+
+    def start_tls(self, context: Any, host: Optional[str] = None) -> None:
+        """Speak TLS from here on: with the master ``host``, or as one.
+
+        Raises OSError when that fails.
+        """
+        self._wait_at_most(STALL)
+        self._sock = context.wrap_socket(
+            self._sock, server_side=host is None, server_hostname=host,
+            do_handshake_on_connect=False)
+        self._tls = True
+        if self._ended:                 # while there was no socket to end
+            self.cut()
+        self._sock.do_handshake()       # type: ignore[attr-defined]
+
+    def begins(self, *expected: bytes) -> Optional[bool]:
+        """Whether what has come begins like one of these; None: nothing."""
+        try:
+            said = self._sock.recv(max(map(len, expected)),
+                                   socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return False
+        return any(said and said.startswith(begin[:len(said)])
+                   for begin in expected)
+
+    def peek(self) -> bytes:
+        """Some of what comes next, or nothing at the end."""
+        return self._reader.peek(1)
+
+    def send_bytes(self, body: bytes, tail: Payload = Payload()) -> None:
+        head = struct.pack('!Q', len(body) + tail.size)
+        self._write([head + body, *tail])
+
+    def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
+        return bytes(self._frame(maxlength or self.limit))
+
+    def send(self, message: Any) -> None:
+        """Send JSON; a payload may be the last item of the second field."""
+        kind, *rest = message
+        tail = Payload()
+        if len(rest) == 1 and rest[0] and type(rest[0]) is list:
+            result = rest[0]
+            if type(result[-1]) is Payload:
+                tail = result[-1]
+                rest = [result[:-1]]
+        body = _json([kind, *rest]).encode()
+        if tail:
+            body += b'\n'
+        self.send_bytes(body, tail)
+
+    def recv(self) -> Any:
+        frame = self._frame(self.limit)
+        end = frame.find(b'\n')
+        try:
+            message = _from_json(
+                str(frame if end < 0 else frame[:end], 'utf-8'))
+        except (ValueError, RecursionError) as error:
+            raise BadMessage('not JSON') from error
+        if end >= 0:
+            if self.limit:
+                raise BadMessage('bytes, where only JSON may be')
+            message[1].append(memoryview(frame)[end + 1:])
+        return message
+
+    def say_tls(self) -> None:
+        """Answer a peer that does not speak TLS as the RFC would have it."""
+        raw = socket.socket
+        try:
+            raw.send(self._sock, TLS_ALERT + PROTOCOL_VERSION)
+            # Closed over unread bytes it would be reset, and not be heard.
+            raw.recv(self._sock, REQUEST_BYTES, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        """End the connection, whichever thread is waiting on it."""
+        self._ended = True
+        try:    # not of an SSLSocket: that would go on in clear
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _frame(self, limit: int) -> Union[bytes, bytearray]:
+        self._begun = False
+        size, = struct.unpack('!Q', self._read(8))
+        if limit and size > limit:
+            raise BadMessage(f'a frame of {size} bytes')
+        return self._read(size)
+
+    def _read(self, size: int) -> Union[bytes, bytearray]:
+        """Exactly so many bytes, however many they are said to be."""
+        data = self._reader.read(min(size, CHUNK))
+        if len(data) < min(size, CHUNK):
+            raise EOFError('the peer has gone')
+        if size <= CHUNK:
+            return data
+        whole = bytearray(data)
+        while len(whole) < size:
+            have = len(whole)
+            whole += bytes(min(size - have, have))
+            with memoryview(whole) as view:
+                if self._reader.readinto(view[have:]) < len(whole) - have:
+                    raise EOFError('the peer has gone')
+        return whole
+
+    def _recv_into(self, buffer: Any) -> int:
+        self._wait_at_most(STALL if self._begun else self.patience)
+        count = self._sock.recv_into(buffer)
+        self._begun = True
+        return count
+
+    def _write(self, parts: Sequence[Any]) -> None:
+        """All of it: `sendall` would have STALL seconds for the whole."""
+        views = deque(memoryview(part).cast('B') for part in parts)
+        while views:
+            self._wait_at_most(STALL)
+            sent = (self._sock.send(views[0]) if self._tls
+                    else self._sock.sendmsg(islice(views, PARTS)))
+            while views and sent >= len(views[0]):
+                sent -= len(views.popleft())
+            if sent:
+                views[0] = views[0][sent:]
+            if views and self.progress is not None:
+                self.progress()
+
+    def _wait_at_most(self, seconds: Optional[float]) -> None:
+        """Set how long the next call may take."""
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError('too slow')
+            seconds = left if seconds is None else min(left, seconds)
+        if seconds != self._timeout:    # it costs a call of the kernel
+            self._sock.settimeout(seconds)
+            self._timeout = seconds
+
+
+class _Incoming(io.RawIOBase):
+    """What a socket receives, as the library's buffers want to have it."""
+
+    def __init__(self, recv_into: Callable[[Any], int]):
+        self._recv_into = recv_into
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._recv_into(buffer)
+
+
+def _tune(sock: socket.socket) -> None:
+    idle, interval, probes = KEEPALIVE
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (('TCP_KEEPIDLE', idle), ('TCP_KEEPINTVL', interval),
+                        ('TCP_KEEPCNT', probes),
+                        ('TCP_USER_TIMEOUT', USER_TIMEOUT)):
+        if hasattr(socket, name):       # Linux has all of them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
