@@ -435,8 +435,11 @@ class LedgerMachine(RuleBasedStateMachine):
         barred = any(self.alone(n) for n in had)
         ready, room = len(ledger.ready), self.size * IN_HAND
         room -= len(model.unfinished())
+        # Also of what was returned, though this slave may have refused it.
+        waiting = sum(job.state == RETURNED and not self.alone(n)
+                      for n, job in model.jobs.items())
         share = ready if not ledger.ended else -(
-            -ready // (2 * len(model.connected())))
+            -(ready + waiting) // (2 * len(model.connected())))
 
         lease = ledger.lease(slave.id, want, self.now, prefetch, draining)
 
