@@ -1,5 +1,6 @@
 """The command lines: what is typed, turned into the objects that do it."""
 
+import io
 import json
 import logging
 import os
@@ -58,6 +59,9 @@ def run_slave(options: Namespace) -> int:
     from .supervisor import (CONNECTED, ENV_AFTER, ENV_ID, ENV_QUOTA, OVER,
                              RETIRED, find_board, watch_parent)
     from .wire import connect
+    # To a pipe too: what a handler prints is to be seen when it is printed.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
     tell = watch_parent(environ)
     board = find_board(environ)

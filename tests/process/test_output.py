@@ -116,6 +116,34 @@ def test_ctrl_c_on_a_terminal(work, terminal, command):
     work.check(range(1, 1001))
 
 
+def test_what_handlers_print_stands_above_the_line(work, terminal):
+    pytest.importorskip('progressbar')
+    work.write('migrate.py', BLOCKS + '''
+
+def handle_job(job):
+    if job == 300:
+        while not os.path.exists('shown'):
+            time.sleep(0.01)
+        print('user 300 has two addresses')
+        block('here')
+    record(job)
+
+
+import os
+import time
+''')
+    theirs = terminal.theirs
+    run = work.program(
+        sys.executable, '-c', ON_TERMINAL, '-m', 'taskmaster', 'run',
+        'migrate', '1', '--host=127.0.0.1:0', environ={'TERM': 'xterm'},
+        stdin=theirs, stdout=theirs, stderr=theirs)
+    terminal.shows('Current Job: +299 ')
+    work.touch('shown')
+    terminal.shows(r'\r +\ruser 300 has two addresses\r\n\r?Current Job: ')
+    work.touch('go')
+    assert run.code() == 0
+
+
 def test_the_terminal_goes_away(work, terminal):
     """As when its window is closed: a drain, for SIGHUP."""
     pytest.importorskip('progressbar')
