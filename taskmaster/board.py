@@ -12,9 +12,11 @@ import mmap
 import os
 import struct
 import tempfile
+import threading
 import time
 from typing import Callable, List, Optional, Tuple
 
+from .files import write_all
 from .messages import Range
 
 HEAD = struct.Struct('dd')      # seconds that a job may take; the beat
@@ -32,26 +34,27 @@ class Board:
     def __init__(self, fd: int, clock: Callable[[], float] = time.monotonic):
         self._map = mmap.mmap(fd, 0)
         self._clock = clock
+        self._lock = threading.Lock()       # of this process
         self._slots = (len(self._map) - HEAD.size) // SLOT.size
         self.limit: float = HEAD.unpack_from(self._map)[0]
 
     def begin(self, slot: int, first: int, last: int) -> None:
-        SLOT.pack_into(self._map, HEAD.size + slot * SLOT.size, first, last,
-                       self._clock())
+        with self._lock:
+            self._write(slot, first, last, self._clock())
 
     def end(self, slot: int) -> None:
-        SLOT.pack_into(self._map, HEAD.size + slot * SLOT.size, 0, 0, 0.0)
+        with self._lock:
+            self._write(slot, 0, 0, 0.0)
 
     def beat(self) -> None:
         HEAD.pack_into(self._map, 0, self.limit, self._clock())
 
     def disown(self) -> None:
         """What is being done is of a run that is over: no more numbers."""
-        for slot in range(self._slots):
-            _, _, since = self._slot(slot)
-            if since:
-                SLOT.pack_into(self._map, HEAD.size + slot * SLOT.size, 0, 0,
-                               since)
+        with self._lock:
+            for slot in range(self._slots):
+                _, _, since = self._slot(slot)
+                self._write(slot, 0, 0, since)
 
     def late(self) -> Optional[List[Range]]:
         """The jobs that have taken too long; None when there are none.
@@ -70,6 +73,10 @@ class Board:
             return []
         return [jobs for jobs in late if jobs[0]]
 
+    def _write(self, slot: int, first: int, last: int, since: float) -> None:
+        SLOT.pack_into(self._map, HEAD.size + slot * SLOT.size, first, last,
+                       since)
+
     def _slot(self, slot: int) -> Tuple[int, int, float]:
         """Read until it is the same twice: it may be written meanwhile."""
         offset = HEAD.size + slot * SLOT.size
@@ -85,8 +92,13 @@ class Board:
 
 
 def make(slots: int, limit: float) -> int:
-    """A new board; gives the file, which has no name."""
+    """A new board; gives the file, which has no name.  Raises OSError."""
+    content = HEAD.pack(limit, 0) + bytes(slots * SLOT.size)
+    if hasattr(os, 'memfd_create'):     # Linux; no folder has to be writable
+        fd = os.memfd_create('taskmaster')
+        write_all(os, fd, content)
+        return fd
     with tempfile.TemporaryFile() as file:
-        file.write(HEAD.pack(limit, 0) + bytes(slots * SLOT.size))
+        file.write(content)
         file.flush()
         return os.dup(file.fileno())

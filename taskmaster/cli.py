@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import time
 from argparse import Namespace
 from typing import (TYPE_CHECKING, Any, Callable, List, Mapping, NoReturn,
@@ -64,6 +65,12 @@ def run_slave(options: Namespace) -> int:
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
     tell = watch_parent(environ)
+    told: List[bytes] = []
+
+    def connected() -> None:
+        if not told:
+            told.append(CONNECTED)
+            tell(CONNECTED)
     board = find_board(environ)
     secret, place, tls = _key(options), _address(options), _trust(options)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
@@ -78,7 +85,7 @@ def run_slave(options: Namespace) -> int:
         options.threads, timeout=options.timeout,
         after=environ.pop(ENV_AFTER, None),
         quota=None if quota is None else int(quota), board=board,
-        connected=lambda: tell(CONNECTED))
+        connected=connected)
     stopped: List[int] = []
 
     def stop(number: int) -> None:
@@ -88,8 +95,10 @@ def run_slave(options: Namespace) -> int:
                  'more to stop at once')
 
     Signals(stop, lambda: _say(slave.doing())).install()
-    # It shows the stacks even when a handler holds the GIL.
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    try:    # It shows the stacks even when a handler holds the GIL.
+        faulthandler.register(signal.SIGUSR1, chain=True)
+    except (RuntimeError, ValueError, OSError, AttributeError):
+        pass                            # there is no stderr
     try:
         slave.run()
     finally:
@@ -106,6 +115,13 @@ def run_spawn(options: Namespace) -> int:
     secret, place, tls = _key(options), _address(options), _trust(options)
 
     def lost(slave: str, late: Sequence[Range]) -> None:
+        # If it takes longer the successor will say it.
+        telling = threading.Thread(target=tell, args=(slave, late),
+                                   daemon=True)
+        telling.start()
+        telling.join(2.0)
+
+    def tell(slave: str, late: Sequence[Range]) -> None:
         from .wire import connect
         try:
             link = connect(place, secret, tls)
@@ -263,10 +279,16 @@ def progress(options: Namespace) -> Progress:
 
 
 def printer(shown: Progress) -> Callable[[str], None]:
-    """Prints what handlers print; above the status line on a terminal."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        return shown.beside(print_line)
-    return print_line
+    """Prints what handlers print, above the status line if that is there.
+
+    Elsewhere it must not wait, and have the line wait, for who reads it.
+    """
+    try:
+        same = os.path.samestat(os.fstat(sys.stdout.fileno()),
+                                os.fstat(sys.stderr.fileno()))
+    except (OSError, ValueError, AttributeError):
+        same = False
+    return shown.beside(print_line) if same else print_line
 
 
 def set_up_logging(level: str) -> None:
@@ -331,7 +353,8 @@ def _main(parser: Callable[[], Parser],
                 _to_stderr(theirs.rstrip('\n'))
             _to_stderr(f'{parser().prog}: {error}')
         code = error.exit_code
-    except KeyboardInterrupt:           # before the signals were ours
+    except KeyboardInterrupt:           # while the signals are not ours
+        _flush()
         die_by(signal.SIGINT)
         code = 130
     _flush()

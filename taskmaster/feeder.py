@@ -64,7 +64,7 @@ class Feeder(threading.Thread):
             self._queue.put(copy)
             for second in jobs:
                 if second is first:
-                    raise _same(second)
+                    raise same_again(second)
                 return chain((second,), jobs)
         return jobs
 
@@ -78,7 +78,7 @@ class Feeder(threading.Thread):
             append = page.append
             for job in islice(jobs, room):
                 if job is previous and isinstance(job, MUTABLE):
-                    raise _same(job)
+                    raise same_again(job)
                 previous = job
                 append(job)
                 if waiters and not queue.waking:
@@ -118,7 +118,8 @@ def raised(error: BaseException) -> OperatorError:
         traceback_of(error))
 
 
-def _same(job: Any) -> OperatorError:
+def same_again(job: Any) -> OperatorError:
+    """What to say of an object that is yielded twice running."""
     return OperatorError(
         f'get_jobs yielded the same {type(job).__name__} twice; jobs must '
         'not change after they are yielded, so make a new one for each')

@@ -39,6 +39,7 @@ class Run:
         self.done: Optional[int] = None     # by a handler of lists
         self.interrupt: List[bool] = []     # not empty: bring it back
         self.keep: Optional[Sequence[Range]] = None     # None: all of it
+        self.forgotten = False          # it is of a run that is over
         self.reported = 0               # jobs of it already reported
         self.failed: List[int] = []     # numbers
         self.started = 0.0
@@ -246,6 +247,8 @@ class Hand:
         with self._lock:
             self._interrupt()
             self._recalled = False
+            for run in self._runs:
+                run.forgotten = True
             self._runs.clear()
             self._leases.clear()
             self._done.clear()

@@ -9,8 +9,10 @@ until the jobs at fault are alone.
 import random
 import types
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import (Any, AsyncIterator, Awaitable, Callable, Generator,
-                    Iterator, List, NamedTuple, Optional, Protocol, Tuple)
+                    Iterator, List, NamedTuple, Optional, Protocol, Tuple,
+                    Type)
 
 from . import targets
 from .errors import ConfigError, OperatorError, UsageError
@@ -23,6 +25,9 @@ BACKOFF = (0.1, 10.0)       # seconds, first and last, before a new attempt
 LATER = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
 
+Ending = Tuple[Type[BaseException], ...]
+
+
 class Ways(NamedTuple):
     """How a handler speaks with its slave."""
 
@@ -32,6 +37,8 @@ class Ways(NamedTuple):
     pause: Callable[[float], Any]
     # Not empty: take no more jobs.
     interrupt: List[bool]
+    # What is no failure of a job but the end, and is raised at once.
+    ending: Ending = ()
 
 
 class Jobs(Protocol):
@@ -72,6 +79,7 @@ class Handler:
         self.lists = lists
         self.batch = batch
         self.is_async = targets.is_async(function)
+        self.ending: Ending = ()
         self._function = function
         self._retries = retries
         self._setup = setup
@@ -107,8 +115,10 @@ class Handler:
                 if type(step) is Pause:
                     await ways.pause(step.seconds)
                 else:
-                    await call(step)
+                    _check(await call(step))
             except BaseException as raised:
+                if isinstance(raised, ways.ending):
+                    raise
                 error = raised
             step = _next(plan, error)
 
@@ -122,13 +132,13 @@ class Handler:
         OperatorError when `setup` raises.
         """
         given = rest = None
-        with _theirs():
+        with _theirs(self.ending):
             if self._setup is not None:
                 given = self._setup()
                 if targets.yields(self._setup):
                     rest, given = given, next(given)
         yield self._bound(given)
-        with _theirs():
+        with _theirs(self.ending):
             for _ in rest or ():
                 raise RuntimeError('it yields more than once')
 
@@ -141,14 +151,14 @@ class Handler:
                 yield call
             return
         rest = None
-        with _theirs():
+        with _theirs(self.ending):
             given = setup()
             if targets.yields(setup):
                 rest, given = given, given.__anext__()
             given = await given
         yield self._bound(given)
         if rest is not None:
-            with _theirs():
+            with _theirs(self.ending):
                 async for _ in rest:
                     raise RuntimeError('it yields more than once')
 
@@ -158,11 +168,13 @@ class Handler:
 
 
 @contextmanager
-def _theirs() -> Iterator[None]:
+def _theirs(ending: Ending) -> Iterator[None]:
     """What `setup` raises in here is the operator's own error."""
     try:
         yield
     except BaseException as error:
+        if isinstance(error, ending):
+            raise
         raise OperatorError(
             f'setup raised {summary(error)}; correct it and start again',
             traceback_of(error)) from error
@@ -183,7 +195,10 @@ def run_each(call: Function, retries: int, jobs: Iterator[Any],
             if given is not None:
                 _check(given)
         except BaseException as error:
-            _follow(_further(job, error, retries, ways), call, ways)
+            if isinstance(error, ways.ending):
+                raise
+            _follow(_further(partial(_same, job), error, retries, ways), call,
+                    ways)
         if interrupt:
             break
 
@@ -208,6 +223,8 @@ def _follow(plan: Plan, call: Function, ways: Ways) -> None:
             else:
                 _check(call(step))
         except BaseException as raised:
+            if isinstance(raised, ways.ending):
+                raise
             error = raised
         step = _next(plan, error)
 
@@ -225,7 +242,7 @@ def _one_by_one(run: Jobs, retries: int, ways: Ways) -> Plan:
     for job in run.iterator:
         error = yield job
         if error is not None:
-            yield from _further(job, error, retries, ways)
+            yield from _further(partial(_same, job), error, retries, ways)
         if ways.interrupt:
             break
 
@@ -233,7 +250,8 @@ def _one_by_one(run: Jobs, retries: int, ways: Ways) -> Plan:
 def _by_lists(run: Jobs, batch: int, retries: int, ways: Ways) -> Plan:
     """Lists of the jobs; one that fails is halved, until it is one job.
 
-    That keeps the order, so that all before ``run.done`` is finished.
+    That keeps the order, so that all before ``run.done`` is finished.  Each
+    call gets a list of its own, as a handler may empty it.
     """
     jobs = run.jobs
     run.done = 0
@@ -241,23 +259,32 @@ def _by_lists(run: Jobs, batch: int, retries: int, ways: Ways) -> Plan:
     while run.done < len(jobs) and not ways.interrupt:
         if not ends:
             ends.append(min(run.done + (batch or len(jobs)), len(jobs)))
-        part = jobs[run.done:ends[-1]]
-        error = yield part
-        if error is not None and len(part) > 1:
-            ends.append(run.done + len(part) // 2)
+        count = ends[-1] - run.done
+        error = yield jobs[run.done:ends[-1]]
+        if error is not None and count > 1:
+            ends.append(run.done + count // 2)
             continue
         if error is not None:
-            yield from _further(part, error, retries, ways)
+            yield from _further(partial(_alone, jobs, run.done), error,
+                                retries, ways)
         run.done = ends.pop()
 
 
-def _further(job: Any, error: BaseException, retries: int,
+def _same(job: Any) -> Any:
+    return job
+
+
+def _alone(jobs: List[Any], position: int) -> List[Any]:
+    return jobs[position:position + 1]
+
+
+def _further(what: Callable[[], Any], error: BaseException, retries: int,
              ways: Ways) -> Plan:
-    """Attempts after the first; ``job`` may be a list of one."""
+    """Attempts after the first; ``what()`` is what to call with."""
     first, last = BACKOFF
     for attempt in range(retries):
         yield Pause(random.uniform(0, min(last, first * 2 ** attempt)))
-        again = yield job
+        again = yield what()
         if again is None:
             return
         error = again

@@ -14,8 +14,9 @@ import time
 from itertools import islice
 from typing import Any, Callable, Iterator, List, Optional
 
-from .errors import EX_FAILED_JOBS, SaveError, TooManyFailures
-from .feeder import after_last, opened, raised
+from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
+                     TooManyFailures)
+from .feeder import MUTABLE, after_last, opened, raised, same_again
 from .hand import Run
 from .handlers import Handler, Ways
 from .ledger import FailedJob
@@ -30,7 +31,7 @@ SAVE = 1.0          # seconds between two saves of the state
 BATCH = 100         # jobs in a list, where --batch does not say it
 
 # What ends the run, and is no failure of the job: Ctrl-C, `q` in pdb.
-ENDING = (KeyboardInterrupt, bdb.BdbQuit, asyncio.CancelledError)
+ENDING = (KeyboardInterrupt, bdb.BdbQuit)
 
 
 class Inline:
@@ -42,6 +43,7 @@ class Inline:
                  limit: Optional[int] = None, total: Optional[int] = None):
         self._recorder = recorder
         self._handler = handler
+        handler.ending = ENDING
         self._progress = progress
         self._too_many = too_many
         self._limit = limit
@@ -60,23 +62,40 @@ class Inline:
         """
         recorder = self._recorder
         recorder.open()
+        limited = False
         try:
             self._progress.start(recorder.count)
+            code = None
             try:
                 if self._handler.is_async:
-                    asyncio.run(self._work_async())
+                    # asyncio.run would turn Ctrl-C into a cancel of the job.
+                    loop = asyncio.new_event_loop()
+                    try:
+                        loop.run_until_complete(self._work_async())
+                    finally:
+                        loop.close()
                 else:
                     self._work()
+                limited = (self._limit is not None
+                           and self._finished >= self._limit)
+                self._save(complete=not limited)
+                recorder.finish()
+                code = EX_FAILED_JOBS if recorder.failed else 0
+                return code
             except bdb.BdbQuit:
-                self._save()
                 raise KeyboardInterrupt from None
-            except BaseException:
-                self._save()
+            except TaskmasterError as error:
+                code = error.exit_code
                 raise
-            limited = self._limit is not None and self._finished >= self._limit
-            self._save(complete=not limited)
-            self._progress.finish(self._status())
-            return self._outcome(limited)
+            finally:
+                try:
+                    if code is None or code > EX_FAILED_JOBS:
+                        self._save()
+                finally:
+                    self._progress.finish(self._status())
+                    if code is not None:
+                        self._tally.say(self._finished, recorder, code,
+                                        limited=limited)
         finally:
             recorder.close()
 
@@ -98,12 +117,18 @@ class Inline:
         try:
             jobs = after_last(opened(self._recorder.jobs),
                               self._recorder.skip, self._limit)
+        except ENDING:
+            raise
         except BaseException as theirs:
             raise raised(theirs) from theirs
+        previous = None
         while error is None:
             some: List[Any] = []
             try:
                 for job in islice(jobs, size):
+                    if job is previous and isinstance(job, MUTABLE):
+                        raise same_again(job)
+                    previous = job
                     some.append(job)
             except ENDING:
                 raise
@@ -120,19 +145,22 @@ class Inline:
 
     def _ways(self, run: Run, pause: Callable[[float], Any]) -> Ways:
         def fail(error: BaseException, attempts: int) -> None:
-            if isinstance(error, ENDING):
-                raise error
             number = run.current()
             failed = FailedJob(number, run.jobs[number - run.first],
                                summary(error), traceback_of(error),
                                self._name, attempts)
-            self._recorder.record([failed])
+            try:
+                self._recorder.record([failed])
+            except OSError as trouble:
+                raise SaveError('cannot write the failures file '
+                                f'({summary(trouble)}); that job and those '
+                                'after it will run again') from trouble
             self._tally.add([failed.error])
             if self._too_many(self._tally.failed, number):
                 raise TooManyFailures(
                     'stopped by too many failed jobs (--max-failures); see '
                     'the failures file, then start again')
-        return Ways(fail, pause, [])
+        return Ways(fail, pause, [], ENDING)
 
     def _look(self) -> None:
         self._progress.update(self._status())
@@ -151,10 +179,3 @@ class Inline:
     def _status(self) -> Status:
         return Status(self._recorder.count + self._finished, 0, 0,
                       self._recorder.failed, 'inline', self._total)
-
-    def _outcome(self, limited: bool) -> int:
-        recorder = self._recorder
-        recorder.finish()
-        code = EX_FAILED_JOBS if recorder.failed else 0
-        self._tally.say(self._finished, recorder, code, limited=limited)
-        return code

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
-                    Sequence, Tuple, Union)
+                    Sequence, Set, Tuple, Union)
 
 from . import sizing
 from .control import BATCH, Bucket
@@ -94,6 +94,7 @@ class JobQueue:
         self._weight = sizing.Weight()
         self._bucket: Optional[Bucket] = None       # a limit of the rate
         self._sessions: Dict[str, object] = {}      # the newest of a slave
+        self._awaited: Set[str] = set()     # lost ones, to have a successor
         self._too_many = too_many
         self._reasons: Dict[str, str] = {}  # why nothing is leased now
         self._draining = False
@@ -158,12 +159,14 @@ class JobQueue:
 
     def hello(self, who: Introduction, session: object) -> Reply:
         """A slave of this run introduces itself on a new connection."""
+        lost = ''
         with self._lock:
             now = self._clock()
             ledger = self._ledger
             waiting = ledger.waiting
             if who.after:
-                self._lose(who.after)
+                lost = self._lose(who.after)
+                self._awaited.discard(who.after)
             if who.slave in self._sessions:
                 self._wake_all()        # its older session, if that waits
             self._sessions[who.slave] = session
@@ -171,8 +174,10 @@ class JobQueue:
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
             if ledger.waiting > waiting:
                 self._wake_all()
-            return [WELCOME, {'run': self.run, 'name': self.name,
-                              'span': self._span(), 'holds': kept}]
+            reply = [WELCOME, {'run': self.run, 'name': self.name,
+                               'span': self._span(), 'holds': kept}]
+        self._say(lost)
+        return reply
 
     def goodbye(self, slave: str, session: object) -> None:
         """The connection of a slave has ended."""
@@ -215,9 +220,12 @@ class JobQueue:
         Or that it has ended it, as the jobs ``late`` took too long.
         """
         with self._lock:
-            self._lose(slave, late)
+            lost = self._lose(slave, late)
+            if lost:
+                self._awaited.add(slave)
             self._wake_all()
             self._changed()
+        self._say(lost)
 
     def give_back(self, slave: str, run: str,
                   ranges: Sequence[Range]) -> Reply:
@@ -325,16 +333,18 @@ class JobQueue:
             now = self._clock()
             waiting = self._ledger.waiting
             lost, gone = self._ledger.expire(now)
-            for name, jobs in gone:
-                log.warning('slave %s is cut off, %d jobs back', name, jobs)
-            for name, jobs in lost:
-                if jobs:            # or that has been said when it was gone
-                    log.warning('lost slave %s, %d jobs back', name, jobs)
+            if lost:
+                self._count_failures()
                 for slave in self._sessions.keys() - self._ledger.slaves:
                     del self._sessions[slave]
-            if self._ledger.waiting != waiting:
+            if lost or self._ledger.waiting != waiting:
                 self._wake_all()
                 self._changed()
+        for name, jobs in gone:
+            self._say(f'slave {name} is cut off, {jobs} jobs back')
+        for name, jobs in lost:
+            if jobs:                # or that was said when it was cut off
+                self._say(f'lost slave {name}, {jobs} jobs back')
 
     def counts(self) -> Counts:
         with self._lock:
@@ -374,9 +384,9 @@ class JobQueue:
 
     @property
     def sessions(self) -> int:
-        """How many slaves are connected."""
+        """How many slaves are connected, or about to be as successors."""
         with self._lock:
-            return len(self._sessions)
+            return len(self._sessions) + len(self._awaited)
 
     # -- under the lock ---------------------------------------------------
 
@@ -388,13 +398,15 @@ class JobQueue:
     def _span(self) -> float:
         return sizing.span(len(self._sessions))
 
-    def _lose(self, slave: str, late: Sequence[Range] = ()) -> None:
+    def _lose(self, slave: str, late: Sequence[Range] = ()) -> str:
+        """Gives what is to be said of it, once the lock is let go of."""
         lost = self._ledger.slaves.get(slave)
-        if lost is not None:
-            jobs = self._ledger.lose(slave, late)
-            self._count_failures()
-            self._sessions.pop(slave, None)
-            log.warning('lost slave %s, %d jobs back', lost.name, jobs)
+        if lost is None:
+            return ''
+        jobs = self._ledger.lose(slave, late)
+        self._count_failures()
+        self._sessions.pop(slave, None)
+        return f'lost slave {lost.name}, {jobs} jobs back'
 
     def _take_report(self, slave: str, report: Report) -> None:
         ledger = self._ledger
@@ -488,6 +500,12 @@ class JobQueue:
 
     # -- outside the lock -------------------------------------------------
 
+    @staticmethod
+    def _say(text: str) -> None:
+        """Not under the lock: a terminal may be stopped for hours."""
+        if text:
+            log.warning('%s', text)
+
     def _pickle(self, slave: str, first: int,
                 jobs: Sequence[Any]) -> Tuple[int, Payload]:
         """Pickle as many of the jobs as go together; return the others.
@@ -527,6 +545,7 @@ class JobQueue:
         with self._lock:
             self._ledger.fail(slave, number, 'cannot be pickled: '
                               + summary(error), attempts=0)
+            self._count_failures()
             self._changed()
 
 

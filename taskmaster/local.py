@@ -5,7 +5,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Callable, List, Optional
 
-from .errors import OperatorError, UsageError
+from .errors import OperatorError, TooManyFailures, UsageError
 from .master import Master
 from .messages import RUN_NAME
 from .progress import Progress
@@ -50,16 +50,30 @@ class Local:
     def run(self) -> int:
         """As `Master.run`."""
         try:
+            code = self._run()
+        except TooManyFailures as error:
+            error.exit_code = max(error.exit_code, self._at_the_end())
+            raise
+        theirs = self._at_the_end()
+        if theirs:
+            log.error('what follows the yield of setup raised in a slave '
+                      '(exit code %d)', theirs)
+        return max(code, theirs)
+
+    def _run(self) -> int:
+        try:
             self._supervisor.start()
-            code = self._master.run()
+            return self._master.run()
         finally:
             if self._master.stopped:            # or they wait for the next
                 self._supervisor.stop()
             self._supervisor.close()
             self._master.close()
-        if OperatorError.exit_code in self._supervisor.codes:
-            return OperatorError.exit_code      # has been said by the slave
-        return code
+
+    def _at_the_end(self) -> int:
+        """The exit code for a slave that ended badly, or 0."""
+        return max((code for code in self._supervisor.codes
+                    if code == OperatorError.exit_code), default=0)
 
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1."""

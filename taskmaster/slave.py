@@ -210,7 +210,8 @@ class Slave:
         self._beaten = self._clock()
         # What is done meanwhile waits to be reported: so at first not long.
         self._hungry_wait = (min(2 * self._hungry_wait, BUSY_WAIT)
-                             if reply[0] == messages.WAIT else hand.span)
+                             if reply[0] == messages.WAIT
+                             else min(hand.span, BUSY_WAIT))
         # Refused at once, not after a wait: ask again when things change.
         self._refused = (reply[0] == messages.WAIT
                          and (not wait or self._beaten - asked < wait))

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from typing import (IO, Callable, Dict, List, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -71,9 +72,13 @@ class _Child:
         self._told = b''
 
     def told(self) -> bytes:
-        """All that it has told up to now."""
+        """What it has told up to now, each thing once."""
         try:
-            self._told += os.read(self._news, 1000)
+            while True:
+                news = os.read(self._news, 1000)
+                if not news:
+                    break
+                self._told = bytes({*self._told, *news})
         except BlockingIOError:
             pass
         return self._told
@@ -148,8 +153,21 @@ class Supervisor:
                 if not child.told():
                     child.process.kill()
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.join(GRACE):
-                self.stop(number)
+            while not self.join(GRACE):
+                with self._lock:
+                    busy = [child for child in self._children.values()
+                            if OVER not in child.told()]
+                    for child in busy:
+                        child.process.send_signal(number)
+                if busy:
+                    break
+                log.info('waiting for slaves to end what follows the yield '
+                         'of setup')
+            else:
+                break
+            if number == signal.SIGKILL:
+                log.warning('slaves did not end and were killed: %d',
+                            len(busy))
         self.join(GRACE)
         for fd in self._pipe:
             os.close(fd)
@@ -158,16 +176,31 @@ class Supervisor:
 
     def _keep(self, slot: int) -> None:
         """Run one child after another until one ends for good."""
+        code = OperatorError.exit_code
+        try:
+            code = self._keep_one(slot)
+        finally:
+            self.codes.append(code)
+            self._changed()
+
+    def _keep_one(self, slot: int) -> int:
+        """Gives the exit code that counts for this slot."""
         dead: Optional[str] = None
         deaths = 0
+        theirs = 0          # or the code of one that ended badly at its end
         while not self._stopping.is_set():
             id = secrets.token_hex(8)
-            code, told, late = self._run(slot, id, dead)
+            try:
+                code, told, late = self._run(slot, id, dead)
+            except OSError as error:        # no more files, or processes
+                log.warning('slave %d cannot be started: %s', slot, error)
+                code, told, late = os.EX_OSERR, b'', None
+            if code == OperatorError.exit_code and (
+                    OVER in told or RETIRED in told):
+                theirs = code       # what follows the yield of setup raised
             if OVER in told or self._stopping.is_set():
                 if not self._stopping.is_set():
                     self.stop()     # others may be looking for the master
-                # It may have raised in what follows the yield of its setup.
-                code = code if code == OperatorError.exit_code else 0
                 break
             if RETIRED in told:
                 dead, deaths = None, 0
@@ -176,14 +209,13 @@ class Supervisor:
                 self._lost(id, late or ())
             if code in FINAL:
                 log.debug('slave %d ended with %d', slot, code)
-                break
+                return code
             deaths = 0 if told else deaths + 1
             if deaths == GIVE_UP:
                 log.error('slave %d was ended by %s, %d times in a row and '
                           'before it could connect; given up', slot,
                           _ending(code), deaths)
-                code = os.EX_SOFTWARE
-                break
+                return OperatorError.exit_code
             if told:        # or else the master has never heard of it
                 dead = id
             delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
@@ -192,47 +224,45 @@ class Supervisor:
                         f'--job-timeout {self._bounds.job_timeout:g} s',
                         f' in {delay:g} s' if delay else '')
             self._stopping.wait(delay)
-        else:
-            code = 0
-        self.codes.append(code)
-        self._changed()
+        return theirs
 
     def _run(self, slot: int, id: str, dead: Optional[str]
              ) -> Tuple[int, bytes, Optional[List[Range]]]:
-        """Run one child to its end.
+        """Run one child to its end; raises OSError if it cannot start.
 
         Gives its exit code, or -signal; what it has told; and the jobs that
         took too long, if it was ended for that.
         """
-        parent = self._pipe[0]
-        news, tell = os.pipe()
-        environ = {**os.environ, ENV_ID: id, ENV_PARENT: str(parent),
-                   ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
-        if dead is not None:
-            environ[ENV_AFTER] = dead
         threads, job_timeout, quota = self._bounds
-        if quota is not None:
-            environ[ENV_QUOTA] = str(quota)
-        fds = [parent, tell]
         shared: Optional[Board] = None
-        if job_timeout is not None:
-            fds.append(board.make(threads, job_timeout))
-            environ[ENV_BOARD] = str(fds[-1])
-            shared = Board(fds[-1])
-        with self._lock:
-            try:
+        with ExitStack() as given:      # to the child; here it is closed
+            news, tell = os.pipe()
+            given.callback(os.close, tell)
+            undo = given.enter_context(ExitStack())
+            undo.callback(os.close, news)
+            fds = [self._pipe[0], tell]
+            environ = {**os.environ, ENV_ID: id, ENV_PARENT: str(fds[0]),
+                       ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
+            if dead is not None:
+                environ[ENV_AFTER] = dead
+            if quota is not None:
+                environ[ENV_QUOTA] = str(quota)
+            if job_timeout is not None:
+                fds.append(board.make(threads + 1, job_timeout))
+                given.callback(os.close, fds[-1])
+                environ[ENV_BOARD] = str(fds[-1])
+                shared = Board(fds[-1])
+                undo.callback(shared.close)
+            with self._lock:
                 if self._stopping.is_set():
-                    os.close(news)
                     return 0, b'', None
                 process = subprocess.Popen(
                     self._command, env=environ, pass_fds=fds,
                     start_new_session=True, stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     text=True, errors='backslashreplace')
-            finally:
-                for fd in fds[1:]:
-                    os.close(fd)
-            child = self._children[slot] = _Child(process, news)
+                child = self._children[slot] = _Child(process, news)
+            undo.pop_all()
         printers = [_pass_on(process.stdout, self._out),
                     _pass_on(process.stderr, self._err)]
         code, late = _wait(process, shared)

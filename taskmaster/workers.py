@@ -6,7 +6,6 @@ one event loop, on the main thread.
 """
 
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
@@ -105,6 +104,8 @@ class Workers:
             first = run.current()
             count = len(job) if self._handler.lists else 1
             board.begin(slot, first, first + count - 1)
+            if run.forgotten:       # another job has its number by now
+                board.begin(slot, 0, 0)
             try:
                 return call(job)
             finally:
@@ -119,11 +120,10 @@ class Workers:
         async with self._handler.set_up_async() as call:
             ready()
             beat = asyncio.ensure_future(self._beat_async())
-            if self._board is not None:
-                call = partial(_in_time, call, self._board.limit)
             await asyncio.gather(*(self._task(call, waiting)
                                    for _ in range(self._hand.workers)))
             beat.cancel()
+            await asyncio.wait([beat])
 
     async def _task(self, call: Function, waiting: 'asyncio.Lock') -> None:
         hand = self._hand
@@ -135,8 +135,10 @@ class Workers:
                     run = hand.take(wait=False) or await _on_thread(hand.take)
             if run is None:
                 return
-            await self._handler.work_async(call, run, Ways(
-                partial(hand.fail, run), self._pause, run.interrupt))
+            await self._handler.work_async(
+                call if self._board is None else
+                partial(self._in_time, self._board, call, run), run,
+                Ways(partial(hand.fail, run), self._pause, run.interrupt))
             hand.bring(run)
 
     async def _pause(self, seconds: float) -> None:
@@ -152,24 +154,51 @@ class Workers:
         """
         import asyncio
         board = self._board
-        while board is not None:
-            board.begin(0, 0, 0)
-            await asyncio.sleep(board.limit / BEATS)
+        if board is None:
+            return
+        try:
+            while True:
+                board.begin(0, 0, 0)
+                await asyncio.sleep(board.limit / BEATS)
+        finally:
+            board.end(0)
+
+    async def _in_time(self, board: Board, call: Function, run: Run,
+                       job: Any) -> Any:
+        """``await call(job)``, but no longer than the board allows.
+
+        Then it is cancelled; as long again, and it is on the board, as one
+        that does not let itself be cancelled.
+        """
+        import asyncio
+        task: Any = asyncio.current_task()
+        first = run.current()
+        count = len(job) if self._handler.lists else 1
+        late = False
+
+        def cancel() -> None:
+            nonlocal late
+            late = True
+            if not run.forgotten:
+                board.begin(1, first, first + count - 1)
+            task.cancel()
+        timer = asyncio.get_running_loop().call_later(board.limit, cancel)
+        try:
+            return await call(job)
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            if hasattr(task, 'uncancel'):       # from 3.11 on
+                task.uncancel()
+            raise asyncio.TimeoutError(
+                f'it took longer than {board.limit:g} s '
+                '(--job-timeout)') from None
+        finally:
+            timer.cancel()
+            if late:
+                board.end(1)
 
 
 async def _on_thread(function: Callable[[], Any]) -> Any:
     import asyncio
     return await asyncio.get_running_loop().run_in_executor(None, function)
-
-
-async def _in_time(call: Function, limit: float, job: Any) -> Any:
-    """``await call(job)``, but no longer than ``limit`` seconds."""
-    import asyncio
-    began = time.monotonic()
-    try:
-        return await asyncio.wait_for(call(job), limit)
-    except asyncio.TimeoutError:
-        if time.monotonic() - began < limit:
-            raise                       # the handler's own
-        raise asyncio.TimeoutError(
-            f'it took longer than {limit:g} s (--job-timeout)') from None

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
-from faults import quick
+from faults import launch, quick
 from programs import NUMBERS, eventually
 
 ALL = range(1, 1001)
@@ -353,6 +353,84 @@ atexit.register(lambda: leaked and record(f'leaked {len(leaked)}'))
         str(job) for job in ALL}
 
 
+def test_the_last_job_kills_its_slave(work):
+    """The successor is awaited, to hear that the run is over."""
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 20:
+        os._exit(3)
+    record(job)
+
+
+import os
+''')
+    master = work.start('master', 'migrate', 'count=20')
+    spawn = work.finish('spawn', 'migrate', '1', master.host, '--timeout=9')
+    assert (master.code(), spawn.code()) == (1, 0), spawn.err
+
+
+def test_an_end_of_setup_that_fails_in_a_slave_that_is_replaced(work):
+    work.write('migrate.py', NUMBERS + '''
+def setup():
+    yield
+    if first('raised'):
+        raise RuntimeError('not flushed')
+''')
+    run = work.finish('run', 'migrate', '1', '--max-jobs-per-slave=300')
+    assert run.code() == 70
+    assert 'setup raised RuntimeError: not flushed' in run.err
+    work.check(ALL)
+
+
+def test_failures_of_every_kind_count_for_max_failures(work):
+    work.write('migrate.py', NUMBERS + '''
+def get_jobs(last=0):
+    for number in range(1, 1001):
+        yield lambda: number
+
+
+def get_key(job):
+    return id(job)
+''')
+    run = work.finish('run', 'migrate', '1', '--max-failures=10')
+    assert run.code() == 65
+    assert len(work.failures()) < 1000
+
+
+def test_a_slave_that_cannot_be_started_at_first(work):
+    """As where there are no more files or processes for a moment."""
+    work.write('migrate.py', NUMBERS)
+    run = launch(work, '''
+from taskmaster import supervisor
+
+supervisor.BACKOFF = 0.01
+start, failed = supervisor.subprocess.Popen, []
+
+
+def popen(*arguments, **options):
+    if len(failed) < 2:
+        failed.append(True)
+        raise OSError(24, 'Too many open files')
+    return start(*arguments, **options)
+
+
+supervisor.subprocess.Popen = popen
+''', 'run', 'migrate', '1', '--job-timeout=9')
+    assert run.code() == 0
+    assert run.err.count('slave 0 cannot be started: ') == 2
+    work.check(ALL)
+
+
+def test_a_slave_without_a_stderr(work):
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate')
+    slave = work.program(
+        'sh', '-c', f'exec {sys.executable} -m taskmaster slave migrate '
+        f'{master.host} 2>&-')
+    assert (slave.code(), master.code()) == (0, 0)
+    work.check(ALL)
+
+
 # -- without slaves -------------------------------------------------------
 
 def test_inline(work):
@@ -403,21 +481,97 @@ def test_inline_of_other_kinds(work, kind):
     work.check(set(ALL) - {111, 500, 777})
 
 
-def test_ctrl_c_ends_an_inline_run_at_once(work):
-    work.write('migrate.py', NUMBERS + '''
+CTRL_C = {
+    'jobs': '''
 def handle_job(job):
     if job == 300:
         block('here')
     record(job)
+''',
+    'lists': '''
+def handle_jobs(jobs):
+    if 300 in jobs:
+        block('here')
+    for job in jobs:
+        record(job)
+''',
+    'coroutines': '''
+import asyncio
+
+
+async def handle_job(job):
+    if job == 300:
+        open('here', 'w').close()
+        while not os.path.exists('go'):
+            await asyncio.sleep(0.01)
+    record(job)
+
+
+import os
+'''}
+
+
+@pytest.mark.parametrize('kind', CTRL_C)
+def test_ctrl_c_ends_an_inline_run_at_once(work, kind):
+    work.write('migrate.py', NUMBERS + CTRL_C[kind])
+    run = work.start('run', 'migrate', '1', '--inline', '--retries=3',
+                     *(['--batch=13'] if kind == 'lists' else []), host=None)
+    eventually(lambda: work.has('here'))
+    run.send(signal.SIGINT)
+    assert run.code() == -signal.SIGINT
+    assert work.state()['key'] == 299
+    assert not work.failures()
+    work.touch('go')
+    assert work.finish('run', 'migrate', '1', '--inline').code() == 0
+    work.check(ALL)
+
+
+@pytest.mark.parametrize('where', ['get_jobs', 'setup'])
+def test_ctrl_c_elsewhere_in_an_inline_run(work, where):
+    work.write('migrate.py', NUMBERS + f'''
+def {where}():
+    block('here')
 ''')
     run = work.start('run', 'migrate', '1', '--inline', host=None)
     eventually(lambda: work.has('here'))
     run.send(signal.SIGINT)
     assert run.code() == -signal.SIGINT
-    assert work.state()['key'] == 299 and not work.failures()
-    work.touch('go')
-    assert work.finish('run', 'migrate', '1', '--inline').code() == 0
-    work.check(ALL)
+
+
+def test_inline_a_dict_that_is_yielded_again(work):
+    work.write('migrate.py', NUMBERS + '''
+def get_jobs(last=0):
+    row = {}
+    for row['id'] in range(1, 251):
+        yield row
+
+
+def get_key(row):
+    return row['id']
+
+
+def handle_jobs(rows):
+    for row in rows:
+        record(row['id'])
+''')
+    run = work.finish('run', 'migrate', '1', '--inline', host=None)
+    assert run.code() == 70
+    assert 'yielded the same dict twice' in run.err
+
+
+def test_inline_a_failures_file_that_cannot_be_written(work):
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    os.mkdir('migrate.failures')
+    raise ValueError('bad row')
+
+
+import os
+''')
+    run = work.finish('run', 'migrate', '1', '--inline', host=None)
+    assert run.code() == 74
+    assert 'cannot write the failures file' in run.err.splitlines()[-1]
+    assert not work.has('migrate.state')
 
 
 def test_an_inline_run_that_fails(work):

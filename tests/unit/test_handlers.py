@@ -213,7 +213,49 @@ def test_further_attempts_are_for_a_job_that_is_alone(says):
     assert says.failed == [('5', 3)] and len(says.pauses) == 2
 
 
+@pytest.mark.parametrize('retries', [0, 1])
+def test_a_handler_that_empties_its_list_loses_nothing(says, retries):
+    """Each call gets a list of its own."""
+    handled = []
+
+    def handle(jobs):
+        while jobs:
+            job = jobs.pop(0)
+            if job % 10 == 7:
+                raise ValueError('bad')
+            handled.append(job)
+
+    run, failed = by_lists(says, handle, [*range(1, 41)], 10, retries)
+    assert failed == [7, 17, 27, 37]
+    assert set(handled) == set(range(1, 41)) - set(failed)
+
+
+@pytest.mark.parametrize('lists', [False, True])
+def test_what_ends_everything_is_no_failure(says, lists):
+    """Not halved either, nor tried again."""
+    calls = []
+
+    def handle(job):
+        calls.append(job)
+        raise KeyboardInterrupt
+
+    run = Run(1, [1, 2, 3])
+    handler = Handler(handle, 3, lists=lists)
+    with pytest.raises(KeyboardInterrupt):
+        handler.work(handle, run, says.ways._replace(
+            ending=(KeyboardInterrupt,)))
+    assert len(calls) == 1 and says.failed == []
+
+
 # -- async ----------------------------------------------------------------
+
+def test_a_coroutine_that_only_promises(says):
+    async def handle(job):
+        return later(job)
+
+    run_async(says, handle, [1])
+    assert 'has done nothing yet' in says.failed[0][0]
+
 
 def run_async(says, handle, jobs, **options):
     run = Run(1, jobs)

@@ -3,6 +3,7 @@
 What slaves may rely on is in tests/wire/test_contract.py.
 """
 
+import logging
 import pickle
 import threading
 from collections import Counter, deque
@@ -21,9 +22,9 @@ SESSION = object()
 FOREVER = 1000.0    # only a wake-up ends such a wait in time
 
 
-def hello(queue, slave='s1', workers=1, session=SESSION):
+def hello(queue, slave='s1', workers=1, session=SESSION, after=None):
     queue.hello(Introduction(1, '1.0', slave, f'host:{slave}', workers, None,
-                             None, None, [], None), session)
+                             None, None, [], after), session)
 
 
 def ask(queue, want=1, done=(), slave='s1', prefetch=False, wait=0.0,
@@ -585,3 +586,28 @@ def test_what_a_drain_is_to_finish_waits_for_no_rate():
     queue.set_rate(0.001)
     queue.drain('draining')
     assert take(queue, 5)[1] == [0, 1, 2, 3, 4]
+
+
+def test_nothing_is_logged_under_the_lock(caplog):
+    """A terminal that is stopped (Ctrl-S) must not stop the queue."""
+    queue = filled(range(5))
+    said = []
+
+    class Looks(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            assert not queue._lock._lock.locked()
+
+    handler = Looks()
+    log = logging.getLogger('taskmaster.jobqueue')
+    log.addHandler(handler)
+    try:
+        take(queue, 3)
+        queue.lost('s1', [])
+        hello(queue, 's2')
+        take(queue, 1, slave='s2')
+        hello(queue, 's3', after='s2')
+    finally:
+        log.removeHandler(handler)
+    assert said == ['lost slave host:s1, 3 jobs back',
+                    'lost slave host:s2, 1 jobs back']

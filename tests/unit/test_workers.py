@@ -167,7 +167,7 @@ def test_a_setup_that_fails_in_the_loop():
 @pytest.fixture
 def shared():
     """A board on which a job may take 0.2 s."""
-    fd = board.make(2, 0.2)
+    fd = board.make(21, 0.2)
     sides = Board(fd), Board(os.dup(fd))
     os.close(fd)
     yield sides
@@ -205,6 +205,84 @@ def test_a_coroutine_that_takes_too_long_fails_alone(shared):
     assert sorted((f.number, f.error) for f in report.failed) == [
         (2, 'TimeoutError: it took longer than 0.2 s (--job-timeout)'),
         (3, 'TimeoutError: its own')]
+
+
+def test_a_coroutine_that_exits_fails_alone(shared):
+    """Up to Python 3.11 `wait_for` would have the whole loop ended."""
+    async def handle(job):
+        await asyncio.sleep(0.01)
+        if job == 5:
+            raise SystemExit(0)
+
+    team = Team(handle, 4, shared[0])
+    team.give(1, 8)
+    assert [f.number for f in team.finish().failed] == [5]
+
+
+def test_a_coroutine_that_does_not_let_itself_be_cancelled(shared):
+    """The supervisor is to see to it, and knows which it is."""
+    go = threading.Event()
+
+    async def handle(job):
+        while job == 2 and not go.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                pass
+
+    team = Team(handle, 2, shared[0])
+    team.give(1, 4)
+    assert until(shared[1].late) == [(2, 2)]
+    go.set()
+    team.finish()
+    assert shared[1].late() is None
+
+
+def test_the_end_of_setup_may_take_its_time(shared):
+    ended = threading.Event()
+
+    async def setup():
+        yield
+        assert await asyncio.get_running_loop().run_in_executor(
+            None, ended.wait, LONG)
+
+    async def handle(job):
+        pass
+
+    team = Team(handle, 2, shared[0], setup=setup)
+    team.give(1, 4)
+    until(lambda: team.hand.appetite().empty)
+    team.hand.close()
+    pause = threading.Event()
+    pause.wait(0.5)                     # more than a job may take
+    assert shared[1].late() is None
+    ended.set()
+    team.working.result()
+
+
+def test_a_forgotten_job_is_not_on_the_board(shared):
+    """Its number means another job by now."""
+    begun = [threading.Event(), threading.Event()]
+    go = [threading.Event(), threading.Event()]
+
+    def handle(job):
+        attempt = begun[0].is_set()
+        begun[attempt].set()
+        assert go[attempt].wait(LONG)
+        if not attempt:
+            raise OSError
+
+    team = Team(handle, 1, shared[0], retries=1)
+    team.give(1, 1)
+    assert begun[0].wait(LONG)
+    team.hand.forget()
+    shared[0].disown()
+    go[0].set()
+    assert begun[1].wait(LONG)
+    assert until(lambda: shared[1].late() is not None)
+    assert shared[1].late() == []
+    go[1].set()
+    team.finish()
 
 
 def test_an_event_loop_that_hangs_is_on_the_board(shared):
