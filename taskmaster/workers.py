@@ -50,6 +50,7 @@ class Workers:
             return
         ended = threading.Event()
         if self._board is not None:
+            self._board.beat()          # before any job can hold the GIL
             threading.Thread(target=self._beat, args=(self._board, ended),
                              name='beat', daemon=True).start()
         barrier = threading.Barrier(count, ready)
