@@ -18,7 +18,7 @@
     558000 jobs in 0:00:03 (177439.49/s): 558000 done, 0 failed, ...
     complete (exit code 0)
 
-    $ psql -c 'UPDATE account SET balance = 0 WHERE id = 1492'
+    $ psql -c 'UPDATE account SET balance = balance + 1 WHERE id = 1492'
     $ tm-run examples/postgres_migration.py 4 \\
         --get-jobs=get_ranges --handle-job=check_range
     warning: failed: job 2: ValueError: 1 accounts are not as they should ...

@@ -58,7 +58,7 @@ class Taskmaster:
                       progress, cli.printer(progress), self._options)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
-        signals = Signals(local.stop)
+        signals = Signals(local.stop, local.tell, local.stopped_from_afar)
         signals.install()
         try:
             code = local.run()

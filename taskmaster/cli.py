@@ -44,7 +44,8 @@ def run_master(options: Namespace) -> int:
     secret, place = _key(options), _address(options)
     master = make_master(source, place, secret, progress(options), options)
     master.open()
-    Signals(master.stop, master.tell).install()
+    Signals(master.stop, master.tell,
+            lambda: master.stopped_from_afar).install()
     try:
         code = master.run()
     finally:
@@ -170,7 +171,7 @@ def run_run(options: Namespace) -> int:
     shown = progress(options)
     local = Local(source, handler, _address(options), _key(options), shown,
                   printer(shown), options)
-    Signals(local.stop, local.tell).install()
+    Signals(local.stop, local.tell, local.stopped_from_afar).install()
     return _ended(local.run(), local.stopped_by)
 
 

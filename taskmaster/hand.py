@@ -58,6 +58,21 @@ class Run:
         left: int = self.iterator.__length_hint__()     # type: ignore
         return len(self.jobs) - left
 
+    def cut_short(self) -> List[Range]:
+        """Take away what the worker has not begun; gives which jobs.
+
+        Emptying an iterator of a list is one step, for all that other
+        threads can see.
+        """
+        if self.done is not None:       # lists: it comes back between two
+            return []
+        rest = len([*self.iterator])
+        if not rest:
+            return []
+        last = self.last
+        self.jobs = self.jobs[:-rest]
+        return [(self.last + 1, last)]
+
     def finished(self) -> int:
         """How many jobs are finished while the worker is at it."""
         return self.begun() if self.done is not None else self.begun() - 1
@@ -222,14 +237,14 @@ class Hand:
                     + [(f.number, f.number) for f in self._failed]
                     + [(r.first, r.last) for r in self._refused]
                     + [(run.first + run.reported, run.last)
-                       for run in self._runs]
+                       for run in self._runs if run.jobs]
                     + [(run.first, run.last) for run in self._leases])
 
     def doing(self) -> List[str]:
         """Which jobs are being done and since when, a line each."""
         with self._lock:
             now = self._clock()
-            return [f'job {run.current()} of this start; '
+            return [f'in hand: job {run.current()} of this start; '
                     f'{run.finished()} of {len(run.jobs)} jobs done in '
                     f'{now - run.started:.1f} s' for run in self._runs]
 
@@ -274,6 +289,8 @@ class Hand:
                 return []
             ranges = [(run.first, run.last) for run in self._leases]
             self._leases.clear()
+            for run in self._runs:
+                ranges += run.cut_short()
             if not self._runs:
                 self._recalled = False
             return ranges

@@ -291,6 +291,11 @@ class JobQueue:
         return self._draining
 
     @property
+    def ended(self) -> bool:
+        """Whether the source has no more jobs."""
+        return self._ledger.ended
+
+    @property
     def exhausted(self) -> bool:
         """Whether there are no more jobs to lease for the first time."""
         return self._ledger.ended and not self.qsize()

@@ -47,6 +47,9 @@ class Local:
     def stopped_by(self) -> Optional[int]:
         return self._master.stopped_by
 
+    def stopped_from_afar(self) -> bool:
+        return self._master.stopped_from_afar
+
     def run(self) -> int:
         """As `Master.run`."""
         try:

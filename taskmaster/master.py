@@ -63,6 +63,7 @@ class Master:
                  rate: Optional[float] = None, total: Optional[int] = None,
                  limit: Optional[int] = None):
         self.stopped_by: Optional[int] = None       # a signal
+        self.stopped_from_afar = False              # by `tm-ctl stop`
         self.queue = JobQueue(size, secrets.token_hex(8),
                               recorder.source.name, too_many,
                               changed=self._changed)
@@ -176,6 +177,7 @@ class Master:
         """As `control.Steered`: for a key holder, wherever that is."""
         if command == STOP:
             if not self.queue.draining:
+                self.stopped_from_afar = True
                 self.stop(signal.SIGTERM)
             return 'stopping: jobs in hand are finished and saved first'
         if command == RATE:
@@ -199,12 +201,13 @@ class Master:
         empty, looks = self._starved
         return {
             'run': self.queue.name, 'version': __version__,
-            'state': status.state or 'running', 'paused':
+            'state': self._reason() or 'running', 'paused':
             self._recorder.paused, 'current': status.current,
             'total': status.total, 'failed': status.failed, 'rate': rate,
             'limit': self._rate, 'eta': estimate(status, rate),
             'queued': status.queued, 'size': self.queue.maxsize,
-            'slower': ('source' if 2 * empty > looks else
+            'slower': ('slaves' if self.queue.ended else
+                       'source' if 2 * empty > looks else
                        'rate' if self._rate else 'slaves'),
             'oldest': None if oldest is None else {
                 'number': self._recorder.count + oldest.number,
@@ -252,7 +255,8 @@ class Master:
         counts = self.queue.counts()
         return Status(self._recorder.count + counts.finished, counts.queued,
                       counts.slaves, self._recorder.failed
-                      + counts.unrecorded, self._reason(), self._total)
+                      + counts.unrecorded, self._reason() or self._stuck(),
+                      self._total)
 
     # -- the end ----------------------------------------------------------
 
@@ -340,7 +344,11 @@ class Master:
             self._source_seen = queue.fed, now
         elif now - since > QUIET and not queue.exhausted:
             return f'waiting for get_jobs, {now - since:.0f} s'
-        oldest = queue.oldest()
+        return ''
+
+    def _stuck(self) -> str:
+        """Which job is held up while the others go on, or ''."""
+        oldest = self.queue.oldest()
         if oldest is not None and oldest.slave and oldest.age > STUCK:
             return self._held(oldest)
         return ''

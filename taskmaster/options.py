@@ -2,18 +2,23 @@
 
 import argparse
 import os
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NoReturn, Optional, Type
 
 from . import __version__
 from .control import COMMANDS
 from .messages import WORKERS
 from .secret import ENV_HOST, ENV_KEY, HOST, PORT
 
-Parser = argparse.ArgumentParser
 NOTHING: Any = object()     # an argument that was not given
 
 
 # -- the parsers ----------------------------------------------------------
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # It is not required, though the library says so of intermixed ones.
+        super().error(message.replace(', NAME=VALUE', ''))
+
 
 def _parser(name: str, about: str, examples: str) -> Parser:
     parser = Parser(
@@ -108,8 +113,17 @@ def _trust_option(parser: Parser) -> None:
                         'signed by one in this file, or is in it')
 
 
+def _number(kind: Type[Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no {"whole " if kind is int else ""}'
+            'number') from None
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value: int = _number(int, text)
     if value < 1:
         raise argparse.ArgumentTypeError('must be at least 1')
     return value
@@ -123,14 +137,14 @@ def _threads(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    value = int(text)
+    value: int = _number(int, text)
     if value < 0:
         raise argparse.ArgumentTypeError('must not be negative')
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value: float = _number(float, text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError('must be a number of seconds')
     return value
@@ -146,7 +160,7 @@ def _time(text: str) -> float:
 def _rate(text: str) -> Optional[float]:
     if text == 'off':
         return None
-    value = float(text)
+    value: float = _number(float, text)
     if not 0 < value <= 1e9:
         raise argparse.ArgumentTypeError('must be above 0, or "off"')
     return value
@@ -155,7 +169,7 @@ def _rate(text: str) -> Optional[float]:
 def _too_many(text: str) -> Callable[[int, int], bool]:
     """``N`` or ``N%``: whether so many failed of so many are too many."""
     if text.endswith('%'):
-        share = float(text[:-1]) / 100
+        share = _number(float, text[:-1]) / 100
         return lambda failed, finished: (finished >= 100
                                          and failed > share * finished)
     most = _positive(text)
@@ -197,6 +211,7 @@ def spawn_parser() -> Parser:
         'spawn', 'Keep N slave processes alive until the run is over.', '''\
   tm-spawn migrate 8                      eight slaves of a master right here
   tm-spawn migrate 8 --host=db1 --key-file=key
+  tm-spawn migrate 8 --max-jobs-per-slave 100000   if handlers leak memory
 ''')
     parser.add_argument('target', metavar='TARGET',
                         help='as for tm-slave')
@@ -212,6 +227,12 @@ def run_parser() -> Parser:
         'run', 'A master and N slaves on this machine, in one command.', '''\
   tm-run migrate 4                        get_jobs and handle_job of migrate.py
   tm-run path/migrate.py 4 shard=3 shards=8
+  tm-run migrate 1 --dry-run              what it would do; nothing is done
+  tm-run migrate 4 --limit 100            a hundred jobs; again to go on
+  tm-run migrate 4 --reset                from the beginning
+  tm-run migrate 4 --retry-failed         those that failed, once more
+  tm-run migrate 4 --job-timeout 60       a job that hangs has failed
+  tm-run migrate 1 --inline               in a debugger
   tm-run taskmaster.example 2             see it work
 ''')
     parser.add_argument('target', metavar='TARGET',

@@ -149,13 +149,14 @@ class Recorder:
         """Set state and failures aside, and say what is forgotten."""
         try:
             found = self.state.load()
-            what = f'{found.count} finished jobs' if found else 'nothing'
+            what = f'{found.count} finished jobs' if found else ''
         except ConfigError as error:
             what = f'a state that cannot be used ({error})'
         self.state.set_aside()      # first: failures without one are dropped
         self.failures.set_aside()
-        log.info('--reset: %s forgotten; the files of before end in .old',
-                 what)
+        if what:
+            log.info('--reset: %s forgotten; the files of before end in '
+                     '.old', what)
 
     # -- saving -----------------------------------------------------------
 

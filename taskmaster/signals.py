@@ -20,12 +20,15 @@ class Signals:
 
     It is called on a thread of its own, at the first of SIGINT, SIGTERM
     and SIGHUP (each left ignored where it was, as under nohup); ``tell`` is
-    called there too, at each SIGUSR1.  To be used on the main thread.
+    called there too, at each SIGUSR1; ``stopped()`` says whether somebody
+    else has asked for a drain already.  To be used on the main thread.
     """
 
     def __init__(self, stop: Callable[[int], None],
-                 tell: Optional[Callable[[], None]] = None):
+                 tell: Optional[Callable[[], None]] = None,
+                 stopped: Callable[[], bool] = lambda: False):
         self._stop = stop
+        self._stopped = stopped
         self._tell = tell
         self._count = 0
         self._before: Dict[int, Any] = {}
@@ -52,7 +55,7 @@ class Signals:
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         self._count += 1
-        if self._count > 1:
+        if self._count > 1 or self._stopped():
             die_by(number)
 
     def _read(self) -> None:
@@ -66,7 +69,7 @@ class Signals:
                     self._tell()
                     continue
                 seen += 1
-                if seen == 1:
+                if seen == 1 and not self._stopped():
                     self._stop(number[0])
                 else:
                     # The main thread may be busy in C, and not hear it.

@@ -98,7 +98,7 @@ class Slave:
 
     def doing(self) -> List[str]:
         """What the workers are at, a line each, for a person."""
-        return self._hand.doing()
+        return [f'{self.name}: {line}' for line in self._hand.doing()]
 
     # -- the link ---------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Tally:
         """
         seconds = max(self._clock() - self._began, 1e-9)
         by = '' if slaves is None else f'; slaves: {slaves}'
-        if not finished and not code:
+        if not finished and not code and stopped_by is None:
             log.info('no jobs')
         else:
             log.info('%d jobs in %s (%.2f/s): %d done, %d failed, %d done '

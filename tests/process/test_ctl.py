@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from faults import launch
 from programs import NUMBERS, eventually
 
 FIELDS = {'run', 'version', 'state', 'paused', 'current', 'total', 'failed',
@@ -140,3 +141,40 @@ def test_errors_are_one_line(work):
         assert ended.code() == code
         line, = ended.err.splitlines()
         assert says in line and ended.out == ''
+
+
+def test_a_signal_after_a_stop_from_afar_is_the_second_one(work):
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 300:
+        block('here')
+    record(job)
+''')
+    run = work.start('run', 'migrate', '2')
+    eventually(lambda: work.has('here'))
+    assert work.finish('ctl', 'stop', run.host).code() == 0
+    run.says('^stopping: ')
+    run.send(signal.SIGTERM)
+    assert run.code() == -signal.SIGTERM
+    assert run.err.count('stopping: ') == 1
+    assert '300' not in work.lines('done')
+
+
+def test_a_job_that_hangs_leaves_the_state_as_it_is(work):
+    """It is named as the oldest; jobs are handed out all the same."""
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 300:
+        block('here')
+    record(job)
+''')
+    master = launch(work, 'from taskmaster import master\nmaster.STUCK = 0.1',
+                    'master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host)
+    master.says(r'\| job 300 \(key 300\) is with ')
+    program = work.finish('ctl', 'status', '--json', master.host)
+    status = json.loads(program.out)
+    assert status['state'] == 'running' and status['oldest']['key'] == '300'
+    assert status['slower'] == 'slaves'
+    work.touch('go')
+    assert (master.code(), slave.code()) == (0, 0)

@@ -431,6 +431,22 @@ def test_a_slave_without_a_stderr(work):
     work.check(ALL)
 
 
+def test_what_is_behind_a_job_that_hangs_goes_elsewhere(work):
+    """It waits for nobody, once the other slave has nothing to do."""
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 990:
+        block('here')
+    record(job)
+''')
+    run = work.start('run', 'migrate', '2', '--size=20')
+    eventually(lambda: work.has('here'))
+    eventually(lambda: len(work.lines('done')) == 999, 'the others')
+    work.touch('go')
+    assert run.code() == 0
+    work.check(ALL)
+
+
 # -- without slaves -------------------------------------------------------
 
 def test_inline(work):
@@ -637,7 +653,7 @@ def test_what_it_is_doing_on_sigusr1(work):
     os.kill(pid, signal.SIGUSR1)
     spawn.stacks = True
     spawn.says(r'line \d+ in handle_job$')
-    spawn.says(r'^job 300 of this start; ')
+    spawn.says(r'^\S+: in hand: job 300 of this start; ')
     work.touch('go')
     assert (master.code(), spawn.code()) == (0, 0)
     work.check(ALL)

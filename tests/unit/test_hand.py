@@ -268,10 +268,11 @@ def test_a_drain_begins_no_more():
     hand.drain()
     assert run.interrupt
     assert hand.appetite().want == 0
-    assert hand.give_back() == [(6, 10)]
+    assert hand.give_back() == [(6, 10), (3, 5)]
+    assert hand.holds() == [(1, 2)]
     hand.bring(run)
-    assert hand.give_back() == [(3, 5)]
-    assert hand.appetite().empty
+    assert hand.give_back() == []
+    assert hand.appetite().empty and done(hand) == [(1, 2)]
     hand.add(11, ['late'])
     assert hand.give_back() == [(11, 11)]
 
@@ -282,13 +283,45 @@ def test_a_recall_is_for_what_there_is():
     work(run, 1)
     hand.recall()
     assert run.interrupt and hand.appetite().want == 0
-    assert hand.give_back() == [(6, 10)]
+    assert hand.give_back() == [(6, 10), (2, 5)]
     hand.bring(run)
-    assert hand.give_back() == [(2, 5)]
+    assert hand.give_back() == []
     assert hand.appetite().want > 0
     hand.add(11, ['job'])
     assert hand.take().jobs == ['job']
     assert hand.give_back() == []
+
+
+def test_what_is_behind_a_job_that_hangs_is_given_back():
+    """Its worker need not come back for that."""
+    hand = leased((1, 5), (6, 5), workers=1)
+    run = hand.take()
+    work(run, 2)
+    hand.recall()
+    assert hand.give_back() == [(6, 10), (3, 5)]
+    assert done(hand) == [(1, 1)] and hand.holds() == [(1, 1), (2, 2)]
+    hand.fail(run, ValueError())
+    assert [f.number for f in hand.report(RUN).failed] == [2]
+
+
+def test_of_a_run_that_is_not_begun_all_is_given_back():
+    hand = leased((1, 5))
+    run = hand.take()
+    hand.recall()
+    assert hand.give_back() == [(1, 5)]
+    assert hand.holds() == [] and next(run.iterator, None) is None
+    hand.bring(run)
+    assert done(hand) == [] and hand.appetite().empty
+
+
+def test_lists_come_back_between_two_of_them():
+    hand = leased((1, 5))
+    run = hand.take()
+    run.done = 2
+    hand.recall()
+    assert hand.give_back() == []
+    hand.bring(run)
+    assert hand.give_back() == [(3, 5)]
 
 
 def test_a_recall_of_nothing_is_over_at_once():
