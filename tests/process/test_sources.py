@@ -170,13 +170,14 @@ def test_their_traceback_through_an_iterator_of_ours(work):
     """Without our frames, which are between theirs and their driver's."""
     work.write('migrate.py', NUMBERS + '''
 import sqlite3
+from contextlib import closing
 
 from taskmaster.iterators import keyset
 
 
 def get_jobs(last=0):
-    yield from keyset(sqlite3.connect('app.db'), 'SELECT id FROM nowhere',
-                      key='id', last=last)
+    with closing(sqlite3.connect('app.db')) as db:
+        yield from keyset(db, 'SELECT id FROM nowhere', key='id', last=last)
 ''')
     run = work.finish('run', 'migrate', '1')
     assert run.code() == 70
