@@ -86,7 +86,7 @@ def run_slave(options: Namespace) -> int:
         options.threads, timeout=options.timeout,
         after=environ.pop(ENV_AFTER, None),
         quota=None if quota is None else int(quota), board=board,
-        connected=connected)
+        connected=connected, over=lambda: tell(OVER))
     stopped: List[int] = []
 
     def stop(number: int) -> None:
@@ -103,9 +103,7 @@ def run_slave(options: Namespace) -> int:
     try:
         slave.run()
     finally:
-        if slave.over:
-            tell(OVER)
-        elif slave.retired:
+        if slave.retired:
             tell(RETIRED)
     return _ended(0, stopped[0] if stopped else None)
 

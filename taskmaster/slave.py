@@ -39,7 +39,8 @@ class Slave:
     ``timeout`` is how long, in seconds, to look for a master; ``after`` is
     the id of a dead slave that this one replaces; ``quota`` is after how
     many jobs to leave; ``board`` is for a supervisor to see who is at which
-    job; ``connected`` is called whenever a master has it.
+    job; ``connected`` is called whenever a master has it, ``over`` when the
+    master says that the run is over; its workers may not have ended by then.
     """
 
     def __init__(self, connect: Connect, handler: Handler, id: str,
@@ -47,16 +48,17 @@ class Slave:
                  timeout: float = 60.0, after: Optional[str] = None,
                  quota: Optional[int] = None, board: Optional[Board] = None,
                  connected: Callable[[], None] = lambda: None,
+                 over: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic):
         self.id = id
         self.name = name
-        self.over = False           # the run is; or this slave is retired:
         self.retired = False        # it has done its quota
         self._connect = connect
         self._module = module
         self._timeout = timeout
         self._after = after
         self._connected = connected
+        self._over = over
         self._clock = clock
         self._board = board
         self._hand = Hand(workers, handler.batch or 1, quota, clock)
@@ -234,7 +236,7 @@ class Slave:
             log.info('the master was stopped')
             raise EOFError('the master was stopped')
         else:
-            self.over = True
+            self._over()
             return False
         return True
 

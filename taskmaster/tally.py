@@ -44,7 +44,7 @@ class Tally:
             self.failed += 1
             kind = short(error)
             if kind not in self._kinds and len(self._kinds) >= KINDS:
-                kind = error.partition(':')[0][:FREQUENT * 10]
+                kind = short(error.partition(':')[0])
             self._kinds[kind] += 1
 
     def say(self, finished: int, recorder: Recorder, code: int, twice: int = 0,

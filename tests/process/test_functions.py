@@ -369,6 +369,23 @@ import os
     assert (master.code(), spawn.code()) == (1, 0), spawn.err
 
 
+def test_an_end_of_setup_may_take_its_time(work):
+    """It is waited for, and that is said; it is not killed."""
+    work.write('migrate.py', NUMBERS + '''
+def setup():
+    yield
+    block('at the end')
+    record('end')
+''')
+    run = launch(work, 'from taskmaster import supervisor\n'
+                 'supervisor.GRACE = 0.2', 'run', 'migrate', '1')
+    run.says('^waiting for slaves to end what follows the yield of setup$',
+             times=3)
+    work.touch('go')
+    assert run.code() == 0
+    assert work.lines('done')[-1] == 'end' and 'killed' not in run.err
+
+
 def test_an_end_of_setup_that_fails_in_a_slave_that_is_replaced(work):
     work.write('migrate.py', NUMBERS + '''
 def setup():
