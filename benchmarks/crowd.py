@@ -13,10 +13,11 @@ import time
 from functools import partial
 
 import jobs
-from taskmaster.handlers import Handler
-from taskmaster.secret import address
-from taskmaster.slave import Slave
-from taskmaster.wire import connect
+
+from taskmaster.address import address
+from taskmaster.slave.slave import Slave
+from taskmaster.usercode.handler import Handler
+from taskmaster.wire.client import connect
 
 place = address(sys.argv[1])
 count = int(sys.argv[2])

@@ -47,7 +47,7 @@ def handle_job(row):
 '''
 
 # (what, jobs, bytes, slaves, seconds a job, settings of the slaves, TLS)
-SINGLE = 'from taskmaster.sizing import Pace\nPace.want = lambda self: 1\n'
+SINGLE = 'from taskmaster.slave.pace import Pace\nPace.want = lambda self: 1\n'
 POINTS = [
     ('100 B', 4_000_000, 100, 2, 0, '', False),
     ('1 KB', 1_000_000, 1000, 2, 0, '', False),
@@ -92,7 +92,7 @@ def measure(hosts, count, size, slaves, nap, settings, tls):
     with tempfile.TemporaryDirectory(prefix='link-') as folder:
         Path(folder, 'rows.py').write_text(ROWS)
         Path(folder, 'launch.py').write_text(
-            f'{settings}\nfrom taskmaster.cli import main\nmain()\n')
+            f'{settings}\nfrom taskmaster.__main__ import main\nmain()\n')
         environ = {**os.environ, 'TASKMASTER_KEY': secrets.token_hex(),
                    'PYTHONPATH': f'{HERE.parent.parent}'}
         host, flags, trust = f'--host={MASTER}', [], []
@@ -130,9 +130,9 @@ def measure(hosts, count, size, slaves, nap, settings, tls):
 
 def crowd(count):
     """So many slaves in this process, each on threads of its own."""
-    from taskmaster.handlers import from_target
-    from taskmaster.slave import Slave
-    from taskmaster.wire import connect
+    from taskmaster.slave.slave import Slave
+    from taskmaster.usercode.handler import from_target
+    from taskmaster.wire.client import connect
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.path.insert(0, os.getcwd())

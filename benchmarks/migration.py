@@ -30,9 +30,9 @@ EXAMPLE = ROOT / 'examples' / 'postgres_migration.py'
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'examples'),
                 str(ROOT / 'tests' / 'process')]
 
-import postgres     # noqa: E402
-import postgres_migration as example    # noqa: E402
-from programs import MARK, processes    # noqa: E402
+import postgres  # noqa: E402
+import postgres_migration as example  # noqa: E402
+from programs import MARK, processes  # noqa: E402
 
 ONE = '''
     INSERT INTO account VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE SET

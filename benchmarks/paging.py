@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
-import postgres     # noqa: E402
-import psycopg      # noqa: E402
+import postgres  # noqa: E402
+import psycopg  # noqa: E402
 
-from taskmaster.iterators import keyset     # noqa: E402
+from taskmaster.iterators.keyset import keyset  # noqa: E402
 
 STEP = 1000
 QUERY = 'SELECT id, name, mail FROM users'

@@ -8,8 +8,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 from delay import DelayProxy
 from jobs import SETTLE, memory
 from lab import HERE, Lab, Missing, cpu_seconds, family, peer
-from taskmaster.secret import address
-from taskmaster.wire import connect
+
+from taskmaster.address import address
+from taskmaster.wire.client import connect
 
 Measured = Dict[str, float]         # in one round
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from points import POINTS   # noqa: E402
+from points import POINTS  # noqa: E402
 
 HEAD = [['point', 'what', 'median', 'least .. most', 'wanted', ''],
         ['---'] * 6]

@@ -10,11 +10,14 @@ import sys
 import threading
 from typing import Any, Callable, Iterable, Union
 
-from . import cli, options as parsers, targets
+from .address import address
+from .cli import options as parsers
+from .console.output import new_progress, printer, set_up_logging
+from .console.signals import Signals
 from .local import Local
-from .secret import address, key
-from .signals import Signals
-from .source import from_function, from_iterable
+from .usercode import targets
+from .usercode.source import from_function, from_iterable
+from .wire.key import key
 
 
 class Taskmaster:
@@ -50,12 +53,12 @@ class Taskmaster:
         elsewhere than on the main thread they are left alone.
         """
         if not logging.getLogger().handlers:
-            cli.set_up_logging(self._options.log_level)
-        progress = cli.progress(self._options)
+            set_up_logging(self._options.log_level)
+        progress = new_progress(self._options)
         local = Local(self._source, self._handler,
                       address(self._options.host),
                       key(self._options.key, self._options.key_file),
-                      progress, cli.printer(progress), self._options)
+                      progress, printer(progress), self._options)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
         signals = Signals(local.stop, local.tell, local.stopped_from_afar)

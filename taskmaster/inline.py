@@ -14,16 +14,15 @@ import time
 from itertools import islice
 from typing import Any, Callable, Iterator, List, Optional
 
-from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
-                     TooManyFailures)
-from .feeder import MUTABLE, after_last, opened, raised, same_again
-from .hand import Run
-from .handlers import Handler, Ways
-from .ledger import FailedJob
-from .progress import Progress, Status
-from .recorder import Recorder
-from .tally import Tally
-from .texts import summary, traceback_of
+from .console.progress import Progress, Status
+from .console.summary import Tally
+from .errors import EX_FAILED_JOBS, SaveError, TaskmasterError, TooManyFailures
+from .master.ledger import FailedJob
+from .master.recorder import Recorder
+from .slave.backlog import Run
+from .text import summary, traceback_of
+from .usercode.handler import Handler, Ways
+from .usercode.source import MUTABLE, after_last, opened, raised, same_again
 
 log = logging.getLogger(__name__)
 

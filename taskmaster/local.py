@@ -3,23 +3,24 @@
 import argparse
 import logging
 import os
-from typing import TYPE_CHECKING, Callable, List, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
+from .address import Address
+from .console.progress import Progress
 from .errors import OperatorError, TooManyFailures, UsageError
-from .master import Master
-from .messages import RUN_NAME
-from .progress import Progress
-from .recorder import Recorder, RetryRecorder
-from .secret import Address, exposure, name_of
-from .source import Source
-from .supervisor import Bounds, Supervisor, command
+from .master.master import Master
+from .master.recorder import Recorder, RetryRecorder
+from .supervisor.supervisor import Supervisor
+from .usercode.source import Source
+from .wire.key import exposure
+from .wire.messages import RUN_NAME
 
 if TYPE_CHECKING:
-    from .tls import Context
+    from .wire.tls import Context
+
+from .supervisor.child import bounds, slave_command
 
 log = logging.getLogger(__name__)
-
-EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
 
 
 class Local:
@@ -129,27 +130,5 @@ def _tls(options: argparse.Namespace) -> Optional['Context']:
             raise UsageError('--tls-key is the key to a certificate; give '
                              '--tls-cert too')
         return None
-    from .tls import serving
+    from .wire.tls import serving
     return serving(options.tls_cert, options.tls_key)
-
-
-def slave_command(target: str, address: Address,
-                  options: argparse.Namespace,
-                  quiet: bool = False) -> List[str]:
-    """The command line of a child of `tm-run` or `tm-spawn`."""
-    host, port = address
-    level = options.log_level
-    if quiet and level == 'info':       # the master's own lines say it all
-        level = 'warning'
-    return command([
-        target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
-        f'--threads={options.threads}', f'--timeout={options.timeout}',
-        f'--retries={options.retries}', f'--log-level={level}',
-        *([f'--batch={options.batch}'] if options.batch else []),
-        *([f'--tls-ca={options.tls_ca}'] if options.tls_ca else [])])
-
-
-def bounds(options: argparse.Namespace) -> Bounds:
-    """What the children of `tm-run` or `tm-spawn` may do."""
-    return Bounds(options.threads, options.job_timeout,
-                  options.max_jobs_per_slave)

@@ -7,8 +7,9 @@ import pytest
 from fakes import KEY, Direct
 from hypothesis import settings
 
-from taskmaster import wire
-from taskmaster.session import Session
+from taskmaster.master.session import Session
+from taskmaster.wire.client import connect as connect_to
+from taskmaster.wire.server import Manager
 
 # The same examples each time: what a hunt found becomes an example test.
 settings.register_profile('suite', derandomize=True, deadline=None)
@@ -21,7 +22,7 @@ def serve():
     servers = []
 
     def start(queue, key=KEY, host='127.0.0.1'):
-        server = wire.Manager((host, 0), key).get_server()
+        server = Manager((host, 0), key).get_server()
         servers.append(server)
         server.start(lambda: Session(queue))
         return server
@@ -36,7 +37,7 @@ def connect():
     links = []
 
     def open(server, key=KEY):
-        links.append(wire.connect(server.address, key))
+        links.append(connect_to(server.address, key))
         return links[-1]
     yield open
     for link in links:

@@ -9,9 +9,10 @@ import threading
 import time
 from queue import SimpleQueue
 
-from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import LEASE, PROTOCOL, WELCOME, BadMessage, Payload
-from taskmaster.session import Session
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.session import Session
+from taskmaster.wire.messages import (LEASE, PROTOCOL, WELCOME, BadMessage,
+                                      Payload)
 
 LONG = 30.0         # seconds in which anything must have happened
 RUN = 'run-1'

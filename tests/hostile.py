@@ -27,11 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
-from fakes import KEY, introduction, report, take   # noqa: E402
+from fakes import KEY, introduction, report, take  # noqa: E402
 
-from taskmaster.messages import PREAMBLE    # noqa: E402
-from taskmaster.tls import trusting         # noqa: E402
-from taskmaster.wire import connect         # noqa: E402
+from taskmaster.wire.client import connect  # noqa: E402
+from taskmaster.wire.messages import PREAMBLE  # noqa: E402
+from taskmaster.wire.tls import trusting  # noqa: E402
 
 PATIENT = 5             # of each thread's silent or slow strangers at a time
 LENGTH = struct.Struct('!Q')

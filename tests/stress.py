@@ -71,7 +71,8 @@ LAUNCHER = '''
 import os
 import time
 
-from taskmaster import cli, ledger
+from taskmaster import __main__ as cli
+from taskmaster.master import ledger
 
 ledger.EXPIRY, ledger.GRACE, ledger.RESERVE = {expiry}, 1.0, 2.0
 _fsync = os.fsync
@@ -115,7 +116,7 @@ class Ledger(ledger.Ledger):
             self.failed += 1
 
 
-from taskmaster import jobqueue
+from taskmaster.master import jobqueue
 jobqueue.Ledger = Ledger
 '''}
 

@@ -16,7 +16,9 @@ ALL = range(1, 1001)
 
 # What takes a minute in earnest; the heartbeats stay ten times as fast.
 QUICK = '''
-from taskmaster import ledger, master, messages, slave
+from taskmaster.master import ledger, master
+from taskmaster.slave import slave
+from taskmaster.wire import messages
 
 ledger.EXPIRY, ledger.GRACE = 1.2, 0.4
 messages.WAIT_SECONDS, slave.BEAT = 0.5, 1
@@ -31,7 +33,7 @@ import os
 import signal
 from functools import partial
 
-from taskmaster import master, recorder
+from taskmaster.master import master, recorder
 
 STEP = {}
 master.SAVE = 0.05
@@ -110,7 +112,7 @@ def launch(work, settings, name, *words, on=(), **options):
     """
     script = f'launch_{len(work.programs)}.py'
     work.write(script, f'{settings}\n' + textwrap.dedent('''
-        from taskmaster.cli import main
+        from taskmaster.__main__ import main
 
         if __name__ == '__main__':
             main()

@@ -168,7 +168,8 @@ def handle_job(job):
         block('here')
     record(job)
 ''')
-    master = launch(work, 'from taskmaster import master\nmaster.STUCK = 0.1',
+    master = launch(work, 'from taskmaster.master import master\n'
+                    'master.STUCK = 0.1',
                     'master', 'migrate')
     slave = work.start('slave', 'migrate', master.host)
     master.says(r'\| job 300 \(key 300\) is with ')

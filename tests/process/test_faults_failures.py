@@ -62,7 +62,8 @@ def handle_job(job):
         raise ValueError
     record(job)
 ''')
-    slow = 'from taskmaster import handlers\nhandlers.BACKOFF = 1e6, 1e9\n'
+    slow = ('from taskmaster.usercode import handler\n'
+            'handler.BACKOFF = 1e6, 1e9\n')
     master = work.start('master', 'migrate')
     slave = launch(work, slow, 'slave', 'migrate', master.host,
                    '--retries=3')
@@ -152,7 +153,8 @@ def test_retry_failed(work, failed):
 def test_retry_failed_ends_in_the_middle(work, failed, how):
     """What was resolved is, and the others are still there."""
     work.touch('mended-at-last')
-    run = launch(work, 'from taskmaster import master\nmaster.SAVE = 0.1',
+    run = launch(work, 'from taskmaster.master import master\n'
+                 'master.SAVE = 0.1',
                  'run', 'migrate', '1', '--retry-failed')
     eventually(lambda: work.has('here'))
     assert work.finish('master', 'migrate').code() == 75

@@ -238,7 +238,7 @@ def handle_job(job):
     assert job != 50
 ''')
     run = launch(work, '''
-from taskmaster import master
+from taskmaster.master import master
 master.SAVE, master.PATIENCE = 0.1, 0.3
 ''', 'run', 'migrate', '2')
     run.says('^warning: cannot save .*No space left')
@@ -276,7 +276,7 @@ def handle_job(job):
     assert job != 50
 ''')
     run = launch(work, '''
-from taskmaster import master
+from taskmaster.master import master
 master.SAVE, master.PATIENCE = 0.1, 0.5
 ''', 'run', 'migrate', '1')
     assert run.code() == 74
@@ -354,7 +354,8 @@ def get_jobs(last=0):
     block('here', until='never')
     yield 0
 ''')
-    run = launch(work, 'from taskmaster import master\nmaster.QUIET = 0.5',
+    run = launch(work, 'from taskmaster.master import master\n'
+                 'master.QUIET = 0.5',
                  'run', 'migrate', '1')
     run.says(r'waiting for get_jobs, \d+ s$')
     run.stop(signal.SIGTERM)
@@ -511,7 +512,8 @@ def handle_job(job):
         block(f'at-{{job}}', until=f'go-{{job}}')
     record(job)
 ''')
-    run = launch(work, 'from taskmaster import master\nmaster.SAVE = 0.1',
+    run = launch(work, 'from taskmaster.master import master\n'
+                 'master.SAVE = 0.1',
                  'run', 'migrate', '1')
     eventually(lambda: work.has('at-300'))
     eventually(lambda: work.has('migrate.state'), 'a save')

@@ -9,8 +9,8 @@ from faults import (ALL, FORK, NUMBERS, WIRES, Proxy, connections, is_stopped,
                     launch, quick)
 from programs import Workspace, eventually, free_port
 
-from taskmaster.messages import PROTOCOL, Introduction
-from taskmaster.wire import connect
+from taskmaster.wire.client import connect
+from taskmaster.wire.messages import PROTOCOL, Introduction
 
 # Job 300 has two sights: 'one' has handled it and cannot report, 'two' is
 # the retry, which has not handled it yet.
@@ -108,7 +108,7 @@ def test_5_a_host_vanishes(work, tmp_path_factory):
     """It neither answers nor says goodbye: whoever notices first."""
     other = Workspace(tmp_path_factory.mktemp('network'))
     settings = {work: '', other: '''
-from taskmaster import connection
+from taskmaster.wire import connection
 
 ledger.EXPIRY = 1000.0
 connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
@@ -164,7 +164,8 @@ def handle_job(job):
     record(job)
 ''')
     # One of the leases is of 281 to 350.
-    sizes = 'from taskmaster import sizing\nsizing.Pace.want = lambda _: 70\n'
+    sizes = ('from taskmaster.slave import pace\n'
+             'pace.Pace.want = lambda _: 70\n')
     master = quick(work, 'master', 'migrate')
     one = quick(work, 'slave', 'migrate', master.host, also=sizes)
     eventually(lambda: work.has('one'))
@@ -215,7 +216,8 @@ def handle_job(job):
         block('one', until='go-one')
         heal()
 ''')
-    sizes = 'from taskmaster import sizing\nsizing.Pace.want = lambda _: 50\n'
+    sizes = ('from taskmaster.slave import pace\n'
+             'pace.Pace.want = lambda _: 50\n')
     host = f'--host=127.0.0.1:{free_port()}'
     work.write('round', '1')
     master = quick(work, 'master', 'migrate', host)
@@ -372,7 +374,7 @@ def handle_job(job):
 def test_25_another_protocol(work):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate')
-    other = 'from taskmaster import slave\nslave.PROTOCOL = 99\n'
+    other = 'from taskmaster.slave import slave\nslave.PROTOCOL = 99\n'
     slave = launch(work, other, 'slave', 'migrate', master.host)
     assert slave.code() == 76
     line = slave.err.splitlines()[-1]
@@ -406,9 +408,9 @@ import sys
 import threading
 from functools import partial
 from recorder import record
-from taskmaster.handlers import Handler
-from taskmaster.slave import Slave
-from taskmaster.wire import connect
+from taskmaster.usercode.handler import Handler
+from taskmaster.slave.slave import Slave
+from taskmaster.wire.client import connect
 
 threading.stack_size(256 * 1024)
 sys.setswitchinterval(0.1)      # or so many threads only fight for the GIL
@@ -480,7 +482,8 @@ def handle_job(job):
         block('stuck')
     record(job)
 ''')
-    master = launch(work, 'from taskmaster import master\nmaster.STUCK = 0.5',
+    master = launch(work, 'from taskmaster.master import master\n'
+                    'master.STUCK = 0.5',
                     'master', 'migrate', 'count=10000')
     one = work.start('slave', 'migrate', master.host)
     eventually(lambda: work.has('stuck'))
@@ -511,7 +514,7 @@ def handle_job(job):
     record(job[0])
 ''')
     master = quick(work, 'master', 'migrate', '--key=sesame', also='''
-from taskmaster import connection
+from taskmaster.wire import connection
 
 ledger.EXPIRY = 1000.0
 connection.USER_TIMEOUT = 1500

@@ -377,7 +377,7 @@ def setup():
     block('at the end')
     record('end')
 ''')
-    run = launch(work, 'from taskmaster import supervisor\n'
+    run = launch(work, 'from taskmaster.supervisor import supervisor\n'
                  'supervisor.GRACE = 0.2', 'run', 'migrate', '1')
     run.says('^waiting for slaves to end what follows the yield of setup$',
              times=3)
@@ -418,7 +418,7 @@ def test_a_slave_that_cannot_be_started_at_first(work):
     """As where there are no more files or processes for a moment."""
     work.write('migrate.py', NUMBERS)
     run = launch(work, '''
-from taskmaster import supervisor
+from taskmaster.supervisor import supervisor
 
 supervisor.BACKOFF = 0.01
 start, failed = supervisor.subprocess.Popen, []

@@ -13,17 +13,18 @@ from programs import eventually
 # The children of tm-spawn get the same constants.
 FAR = '''
 import sys
-from taskmaster import connection, local, wire
+from taskmaster import local
+from taskmaster.wire import client, connection, server
 
 ledger.EXPIRY = 2.0
-local.command = lambda words: [sys.executable, __file__, 'slave', *words]
+child.command = lambda words: [sys.executable, __file__, 'slave', *words]
 '''
 
 # Dead connections are noticed as fast, and attempts to connect take no longer.
 # For slaves: a master that notices before the lease expires blames nobody.
 NOTICE = '''
 connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
-wire.CONNECT = 0.5
+client.CONNECT = 0.5
 '''
 
 # Each line of 'done' says what, where, and by whom. Where `STOPS` has the

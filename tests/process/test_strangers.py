@@ -9,7 +9,7 @@ from fakes import KEY, greet
 from hostile import of, strangers, visit, watch
 from programs import NUMBERS, eventually
 
-from taskmaster.wire import connect
+from taskmaster.wire.client import connect
 
 KEPT = '--key=' + KEY.decode()
 

@@ -10,9 +10,9 @@ import uuid
 
 import pytest
 
-from taskmaster import failures as module
 from taskmaster.errors import ConfigError, SaveError
-from taskmaster.failures import MISSING, FailuresFile, Failure
+from taskmaster.storage import failures as module
+from taskmaster.storage.failures import MISSING, Failure, FailuresFile
 
 
 class Crash(BaseException):

@@ -7,9 +7,9 @@ import pytest
 from fakes import LONG, RUN, Background, Direct, greet, take, until
 
 from taskmaster.errors import OperatorError
-from taskmaster.feeder import Feeder
-from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import WAIT
+from taskmaster.master.feeder import Feeder
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.wire.messages import WAIT
 
 
 def feed(source, size=100, skip=lambda job: False):

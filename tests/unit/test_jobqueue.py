@@ -11,12 +11,12 @@ from collections import Counter, deque
 import pytest
 from fakes import LONG, RUN, Background, Clock, until
 
-from taskmaster import jobqueue, sizing
-from taskmaster.feeder import Feeder
-from taskmaster.jobqueue import JobQueue
-from taskmaster.ledger import EXPIRY, IN_HAND
-from taskmaster.messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT,
-                                 Introduction, Refusal, Report)
+from taskmaster.master import jobqueue, lease_size
+from taskmaster.master.feeder import Feeder
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.ledger import EXPIRY, IN_HAND
+from taskmaster.wire.messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT,
+                                      Introduction, Refusal, Report)
 
 SESSION = object()
 FOREVER = 1000.0    # only a wake-up ends such a wait in time
@@ -241,7 +241,7 @@ def test_those_who_wait_come_before_those_who_ask():
     first = Background(lambda: take(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     page += ['a', 'b']                  # of which nobody has heard so far
-    assert ask(queue, slave='s2', prefetch=True) == [WAIT, sizing.SPAN, '']
+    assert ask(queue, slave='s2', prefetch=True) == [WAIT, lease_size.SPAN, '']
     assert first.result() == (1, ['a'])
     assert take(queue, slave='s3', wait=FOREVER) == (2, ['b'])
 
@@ -369,11 +369,11 @@ def test_a_lease_is_cut_to_its_size_and_the_tail_given_back():
     first, count, payload = reply[2:]
     assert (first, pickle.loads(bytes(payload))) == (
         1, [bytes([n]) * 100_000 for n in range(count)])
-    assert payload.size <= 2 * sizing.LEASE_BYTES
+    assert payload.size <= 2 * lease_size.LEASE_BYTES
     assert count >= 8
     second, jobs = take(queue, 100)
     assert second == count + 1          # the tail, before any new job
-    assert len(jobs) <= 2 * sizing.LEASE_BYTES / 100_000
+    assert len(jobs) <= 2 * lease_size.LEASE_BYTES / 100_000
 
 
 def test_a_large_job_travels_alone():
@@ -599,7 +599,7 @@ def test_nothing_is_logged_under_the_lock(caplog):
             assert not queue._lock._lock.locked()
 
     handler = Looks()
-    log = logging.getLogger('taskmaster.jobqueue')
+    log = logging.getLogger('taskmaster.master.jobqueue')
     log.addHandler(handler)
     try:
         take(queue, 3)

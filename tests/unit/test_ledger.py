@@ -2,9 +2,9 @@
 
 import pytest
 
-from taskmaster import sizing
-from taskmaster.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
-                               RESERVE, FailedJob, Ledger, Ready)
+from taskmaster.master import lease_size
+from taskmaster.master.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
+                                      RESERVE, FailedJob, Ledger, Ready)
 
 
 @pytest.fixture
@@ -676,7 +676,7 @@ def test_what_was_given_back_at_the_end_is_shared_too():
 def test_a_slave_is_late_with_more_than_it_works_on(ledger):
     lease(ledger, 'a', 2)
     slave = ledger.slaves['a']
-    assert not ledger.late(slave, sizing.LATE * 0.1, 0.1)
-    assert ledger.late(slave, sizing.LATE * 0.1 + 0.01, 0.1)
+    assert not ledger.late(slave, lease_size.LATE * 0.1, 0.1)
+    assert ledger.late(slave, lease_size.LATE * 0.1 + 0.01, 0.1)
     ledger.done('a', [(1, 1)])
     assert not ledger.late(slave, 100, 0.1)

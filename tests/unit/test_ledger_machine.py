@@ -15,12 +15,11 @@ from fakes import check_books
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
-                                 precondition, rule,
-                                 run_state_machine_as_test)
+                                 precondition, rule, run_state_machine_as_test)
 
-from taskmaster import ledger as module
-from taskmaster.ledger import (EXPIRY, GRACE, LOSSES, REFUSALS, RESERVE,
-                               Ledger)
+from taskmaster.master import ledger as module
+from taskmaster.master.ledger import (EXPIRY, GRACE, LOSSES, REFUSALS, RESERVE,
+                                      Ledger)
 
 EXAMPLES = int(os.environ.get('LEDGER_EXAMPLES', 0))
 STEPS = int(os.environ.get('LEDGER_STEPS', 60))

@@ -2,11 +2,10 @@
 
 import pytest
 from hypothesis import Phase
-
-from taskmaster import ledger as module
-from taskmaster.ledger import Ledger
-
 from test_ledger_machine import LedgerMachine, Run, hunt, profile
+
+from taskmaster.master import ledger as module
+from taskmaster.master.ledger import Ledger
 
 
 class LastAcknowledged(Ledger):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from taskmaster import messages
-from taskmaster.messages import (PROTOCOL, RANGES, TEXT, BadMessage,
-                                 FailureReport, Refusal, Report)
+from taskmaster.wire import messages
+from taskmaster.wire.messages import (PROTOCOL, RANGES, TEXT, BadMessage,
+                                      FailureReport, Refusal, Report)
 
 
 def introduction(**fields):

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from taskmaster.progress import (Progress, Rate, Status, estimate,
-                                 format_status)
+from taskmaster.console.progress import (Progress, Rate, Status, estimate,
+                                         format_status)
 
 SEED = 'Current Job: 30421 | Rate:  991.06/s | Elapsed Time: 0:00:40'
 FULL = Status(30421, 10000, 3, 2, 'draining', 82000)
@@ -557,7 +557,7 @@ def test_characters_the_stream_cannot_write(clock):
 # progressbar2
 
 def test_progressbar2_is_imported_late():
-    code = ('import sys, taskmaster.progress as p; '
+    code = ('import sys, taskmaster.console.progress as p; '
             'g = p.Progress(sys.stderr); g.start(0); g.finish(p.Status()); '
             'sys.exit("progressbar" in sys.modules)')
     subprocess.run([sys.executable, '-c', code], check=True,

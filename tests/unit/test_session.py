@@ -5,9 +5,9 @@ import inspect
 import pytest
 from fakes import RUN, Direct, greet, introduction, report
 
-from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import REFUSED, BadMessage
-from taskmaster.session import Session
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.session import Session
+from taskmaster.wire.messages import REFUSED, BadMessage
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
                    MemoryMaster, greet, take, until)
 
-from taskmaster import messages, slave as module
 from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
                                Unreachable)
-from taskmaster.handlers import Handler
-from taskmaster.ledger import GRACE
-from taskmaster.messages import LEASE, Introduction, Report
-from taskmaster.slave import Slave
+from taskmaster.master.ledger import GRACE
+from taskmaster.slave import slave as module
+from taskmaster.slave.slave import Slave
+from taskmaster.usercode.handler import Handler
+from taskmaster.wire import messages
+from taskmaster.wire.messages import LEASE, Introduction, Report
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 import os
 
-from taskmaster.supervisor import CONNECTED, OVER, _Child
+from taskmaster.slave.parent import CONNECTED, OVER
+from taskmaster.supervisor.child import _Child
 
 
 def test_what_a_child_tells_is_heard_however_often_it_tells_it():

@@ -11,10 +11,10 @@ import textwrap
 
 import pytest
 
-from taskmaster import targets
 from taskmaster.errors import ConfigError, UsageError
+from taskmaster.usercode import naming, signature, targets
 
-ROOT = str(pathlib.Path(targets.__file__).resolve().parent.parent)
+ROOT = str(pathlib.Path(targets.__file__).resolve().parents[2])
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ class TestLoad:
         ''')
         code = '''
             import pickle, sys
-            from taskmaster import targets
+            from taskmaster.usercode import naming, signature, targets
             module = targets.load(sys.argv[1], 'get_jobs').module
             if len(sys.argv) == 2:
                 print(pickle.dumps(module.Row()).hex())
@@ -214,7 +214,7 @@ class TestLoad:
             import sys
             from taskmaster import errors
             before = set(sys.modules)
-            import taskmaster.targets
+            import taskmaster.usercode.targets
             print('inspect' in set(sys.modules) - before)
         ''')
         assert unwanted == 'False'
@@ -449,15 +449,15 @@ def get_jobs(shard, shards='1', *, last=0):
 
 
 def unfit(function, **arguments):
-    return str(refused(UsageError, targets.check_arguments, function,
+    return str(refused(UsageError, signature.check_arguments, function,
                        arguments))
 
 
 class TestCheckArguments:
     def test_fits(self):
-        targets.check_arguments(get_jobs, {'shard': '3'})
-        targets.check_arguments(get_jobs, {'shard': '3', 'shards': '8'})
-        targets.check_arguments(lambda: None, {})
+        signature.check_arguments(get_jobs, {'shard': '3'})
+        signature.check_arguments(get_jobs, {'shard': '3', 'shards': '8'})
+        signature.check_arguments(lambda: None, {})
 
     def test_unknown(self):
         assert unfit(get_jobs, shrad='3') == (
@@ -481,12 +481,12 @@ class TestCheckArguments:
     def test_last_is_not_missing(self):
         def jobs(last):
             pass
-        targets.check_arguments(jobs, {})
+        signature.check_arguments(jobs, {})
 
     def test_anything(self):
         def jobs(table, *rest, **options):
             pass
-        targets.check_arguments(jobs, {'table': 'x', 'other': '1'})
+        signature.check_arguments(jobs, {'table': 'x', 'other': '1'})
         assert "needs the argument 'table'" in unfit(jobs, rest='1')
 
     def test_names_of_stars_are_no_arguments(self):
@@ -500,7 +500,7 @@ class TestCheckArguments:
 
         def needs(a, /):
             pass
-        targets.check_arguments(jobs, {})
+        signature.check_arguments(jobs, {})
         assert "takes no argument 'a'" in unfit(jobs, a='1')
         assert "needs 'a', which is positional-only" in unfit(needs)
 
@@ -517,7 +517,7 @@ class TestCheckArguments:
         assert "Jobs needs the argument 'a'" in unfit(Jobs())
 
     def test_no_signature(self):
-        targets.check_arguments(min, {'anything': '1'})
+        signature.check_arguments(min, {'anything': '1'})
 
 
 class TestSignatures:
@@ -526,7 +526,7 @@ class TestSignatures:
         (lambda **options: 0, True), (lambda last, /: 0, False),
         (lambda *last: 0, False), (lambda first: 0, False), (min, True)])
     def test_takes(self, function, answer):
-        assert targets.takes(function, 'last') is answer
+        assert signature.takes(function, 'last') is answer
 
     @pytest.mark.parametrize('function, count', [
         (lambda: 0, 0), (lambda job: 0, 1), (lambda job, db: 0, 2),
@@ -534,7 +534,7 @@ class TestSignatures:
         (lambda job, *more: 0, 1), (lambda job, *, db: 0, 1),
         (lambda **options: 0, 0), (min, 0), ([].append, 1)])
     def test_required_positionals(self, function, count):
-        assert targets.required_positionals(function) == count
+        assert signature.required_positionals(function) == count
 
 
 class TestNames:
@@ -548,11 +548,11 @@ class TestNames:
          """migrate:rows a='it'"'"'s' b='' c='x y:z'"""),
     ])
     def test_run(self, args, run):
-        assert targets.run_name(*args) == run
-        assert targets.module_of(run) == args[0]
+        assert naming.run_name(*args) == run
+        assert naming.module_of(run) == args[0]
 
     def test_state(self):
-        state = targets.state_file
+        state = naming.state_file
         assert state('migrate', 'get_jobs', {}) == 'migrate.state'
         assert state('migrate', 'rows', {}) == 'migrate-rows.state'
         assert state('migrate', 'rows', {}, 'rows') == 'migrate.state'
@@ -560,17 +560,17 @@ class TestNames:
 
     def test_state_of_arguments(self):
         # Written out: another digest would leave every saved state behind.
-        assert targets.state_file(
+        assert naming.state_file(
             'migrate', 'get_jobs', {'shards': '8', 'shard': '3'}
         ) == 'migrate-938b3291.state'
-        assert targets.state_file(
+        assert naming.state_file(
             'migrate', 'rows', {'shard': '3', 'shards': '8'}
         ) == 'migrate-rows-938b3291.state'
 
     def test_state_differs(self):
         sets = [{'a': '1', 'b': '2'}, {'a': '1'}, {'a': '1,b=2'},
                 {'a': ''}, {'a': '/é\udcff'}, {}]
-        files = {targets.state_file('m', 'get_jobs', s) for s in sets}
+        files = {naming.state_file('m', 'get_jobs', s) for s in sets}
         assert len(files) == len(sets)
         assert not any('/' in name for name in files)
 
@@ -636,7 +636,8 @@ class TestCallableTarget:
 
     def test_main(self):
         assert 'the script that runs (__main__)' in python('''
-            from taskmaster import errors, targets
+            from taskmaster import errors
+            from taskmaster.usercode import naming, signature, targets
             def handle_job(job):
                 pass
             try:

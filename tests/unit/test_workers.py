@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 from fakes import LONG, RUN, Background, until
 
-from taskmaster import board
-from taskmaster.board import Board
 from taskmaster.errors import OperatorError
-from taskmaster.hand import Hand
-from taskmaster.handlers import Handler
-from taskmaster.workers import Workers
+from taskmaster.slave import watchdog
+from taskmaster.slave.backlog import Hand
+from taskmaster.slave.watchdog import Board
+from taskmaster.slave.workers import Workers
+from taskmaster.usercode.handler import Handler
 
 
 class Team:
@@ -167,7 +167,7 @@ def test_a_setup_that_fails_in_the_loop():
 @pytest.fixture
 def shared():
     """A board on which a job may take 0.2 s."""
-    fd = board.make(21, 0.2)
+    fd = watchdog.make(21, 0.2)
     sides = Board(fd), Board(os.dup(fd))
     os.close(fd)
     yield sides

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from fakes import LONG, Background, Clock
 
-from taskmaster import connection
-from taskmaster.connection import CHUNK, PARTS, Connection
-from taskmaster.messages import BadMessage, Payload
-from taskmaster.secret import name_of
+from taskmaster.address import name_of
+from taskmaster.wire import connection
+from taskmaster.wire.connection import CHUNK, PARTS, Connection
+from taskmaster.wire.messages import BadMessage, Payload
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from fakes import (LONG, RUN, Background, Clock, greet, introduction, report,
                    take, until)
 
-from taskmaster.feeder import Feeder
-from taskmaster.jobqueue import JobQueue
-from taskmaster.ledger import EXPIRY, GRACE
-from taskmaster.messages import (GIVE_BACK, OVER, REFUSED, STRANGER, WAIT,
-                                 BadMessage)
+from taskmaster.master.feeder import Feeder
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.ledger import EXPIRY, GRACE
+from taskmaster.wire.messages import (GIVE_BACK, OVER, REFUSED, STRANGER, WAIT,
+                                      BadMessage)
 
 
 @pytest.fixture

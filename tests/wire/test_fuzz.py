@@ -15,15 +15,16 @@ import sys
 import threading
 from contextlib import suppress
 
-from fakes import (KEY, LONG, RUN, Background, Direct, check_books, greet,
-                   take)
+from fakes import KEY, LONG, RUN, Background, Direct, check_books, greet, take
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmaster import connection, wire
-from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import COMPLETE, OVER, PROTOCOL, BadMessage
-from taskmaster.session import Session
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.session import Session
+from taskmaster.wire import connection
+from taskmaster.wire.client import connect
+from taskmaster.wire.handshake import prove_to_master
+from taskmaster.wire.messages import COMPLETE, OVER, PROTOCOL, BadMessage
 
 MESSAGES = int(os.environ.get('FUZZ', 1000))
 AT_ONCE = 40            # messages of one history
@@ -175,7 +176,7 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
         conn = connection.Connection(
             socket.create_connection(server.address, LONG))
         try:
-            wire._prove_to_master(conn, KEY)
+            prove_to_master(conn, KEY)
             conn.send((None, 'accept_connection', ('slave',), {}))
             assert conn.recv() == ['#RETURN', None]
             sent = dice.randrange(1, 20)
@@ -195,7 +196,7 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
     check_books(queue._ledger)
     queue._clock = lambda: 1e12
     queue.expire()
-    link = wire.connect(server.address, KEY)
+    link = connect(server.address, KEY)
     try:
         served(link)
         queue.recorded([job.number for job in queue.unrecorded()])

@@ -19,11 +19,12 @@ import pytest
 from fakes import (KEY, LONG, RUN, Background, Clock, greet, introduction,
                    report, take, until)
 
-from taskmaster import wire
+from taskmaster.wire.connection import Connection
 from taskmaster.errors import KeyRefused, Unreachable
-from taskmaster.jobqueue import JobQueue
-from taskmaster.messages import PREAMBLE, REQUEST_BYTES
-from taskmaster.connection import Connection
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.wire import client, handshake
+from taskmaster.wire import server as serving
+from taskmaster.wire.messages import PREAMBLE, REQUEST_BYTES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
@@ -63,7 +64,7 @@ def member(server):
     def open():
         conn = Connection(socket.create_connection(server.address, LONG))
         opened.append(conn)
-        wire._prove_to_master(conn, KEY)
+        handshake.prove_to_master(conn, KEY)
         conn.send((None, 'accept_connection', ('slave',), {}))
         assert conn.recv() == ['#RETURN', None]
         return conn
@@ -95,7 +96,7 @@ def finish(sock):
 
 
 def a_slave_is_served(server, number=1):
-    with closing(wire.connect(server.address, KEY)) as link:
+    with closing(client.connect(server.address, KEY)) as link:
         greet(link, 'good')
         assert take(link) == (number, [number])
 
@@ -105,7 +106,7 @@ def a_slave_is_served(server, number=1):
 def test_a_wrong_key_is_refused_on_both_sides(server, caplog):
     for _ in range(3):
         with pytest.raises(KeyRefused, match='--key') as info:
-            wire.connect(server.address, b'another key')
+            client.connect(server.address, b'another key')
     assert info.value.exit_code == 77
     until(lambda: not server._unproven)
     said = [record for record in caplog.records if 'key' in record.message]
@@ -117,14 +118,14 @@ def test_a_wrong_key_is_refused_on_both_sides(server, caplog):
 def test_warnings_that_were_left_out_are_counted(server, caplog):
     for _ in range(3):
         with pytest.raises(KeyRefused):
-            wire.connect(server.address, b'another key')
+            client.connect(server.address, b'another key')
     kind = '%s does not hold the key'
     until(lambda: server._quiet._kinds[kind][1] == 2)
     server._quiet.warn('another kind')      # is not left out
     assert 'another kind' in caplog.text
     server._quiet._kinds[kind] = 0.0, 2     # ten seconds later
     with pytest.raises(KeyRefused):
-        wire.connect(server.address, b'another key')
+        client.connect(server.address, b'another key')
     until(lambda: '2 more' in caplog.text)
 
 
@@ -145,7 +146,7 @@ def test_a_master_that_does_not_hold_the_key_is_refused():
 
         lying = Background(impostor)
         with pytest.raises(KeyRefused):
-            wire.connect(listener.getsockname(), KEY)
+            client.connect(listener.getsockname(), KEY)
         assert lying.result() in (b'#FAILURE#', None)
 
 
@@ -159,7 +160,7 @@ def relay(conn, other):
 def test_a_slaves_challenge_reflected_is_not_answered(server):
     """An impostor between two slaves: it has one answer the other."""
     with socket.create_server(('127.0.0.1', 0)) as listener:
-        victims = [Background(wire.connect, listener.getsockname(), KEY)
+        victims = [Background(client.connect, listener.getsockname(), KEY)
                    for _ in range(2)]
         conns = []
         for _ in victims:
@@ -225,27 +226,27 @@ def test_a_masters_challenge_reflected_is_not_answered(server):
 
 
 @pytest.mark.parametrize('key', [
-    KEY, wire._derived(KEY, 'master'),
+    KEY, handshake._derived(KEY, 'master'),
     hmac.new(KEY, b'taskmaster', hashlib.sha256).digest()],
     ids=['as given', "the master's", 'of no side'])
 def test_the_key_of_one_side_does_not_prove_the_other(server, stranger, key):
     conn = Connection(stranger())
     conn.send_bytes(PREAMBLE)
     with pytest.raises(AuthenticationError):
-        wire.multiprocessing.connection.answer_challenge(conn, key)
+        handshake.multiprocessing.connection.answer_challenge(conn, key)
 
 
 def test_the_slaves_key_proves_a_slave(server, stranger):
     """So that the test above can fail."""
     conn = Connection(stranger())
     conn.send_bytes(PREAMBLE)
-    wire.multiprocessing.connection.answer_challenge(
-        conn, wire._derived(KEY, 'slave'))
+    handshake.multiprocessing.connection.answer_challenge(
+        conn, handshake._derived(KEY, 'slave'))
 
 
 def test_empty_keys_differ_from_none(serve, queue):
     with pytest.raises(KeyRefused):
-        wire.connect(serve(queue).address, b'')
+        client.connect(serve(queue).address, b'')
 
 
 # -- strangers ------------------------------------------------------------
@@ -290,7 +291,7 @@ def test_a_stranger_that_says_wrong_things_is_cut(server, stranger, said):
 
 
 @pytest.mark.parametrize('answer', [
-    b'', frame(b''), frame(os.urandom(16)), frame(b'x' * 257),
+    b'', frame(b''), frame(bytes(range(16))), frame(b'x' * 257),
     struct.pack('!Q', 1 << 62), b'GET / HTTP/1.1\r\n\r\n'])
 def test_after_the_preamble_there_is_the_challenge_alone(
         server, stranger, answer):
@@ -314,7 +315,7 @@ def test_strangers_are_not_slaves(server, stranger, queue):
 
 @pytest.mark.parametrize('said', [b'', b'\0\0', frame(PREAMBLE)])
 def test_silence_before_the_proof_is_cut(serve, queue, monkeypatch, said):
-    monkeypatch.setattr(wire, 'HANDSHAKE', 0.05)
+    monkeypatch.setattr(serving, 'HANDSHAKE', 0.05)
     server = serve(queue)
     with socket.create_connection(server.address, LONG) as sock:
         sock.sendall(said)
@@ -326,7 +327,7 @@ def test_silence_before_the_proof_is_cut(serve, queue, monkeypatch, said):
 
 def test_one_byte_at_a_time_does_not_stretch_the_deadline(
         serve, queue, monkeypatch):
-    monkeypatch.setattr(wire, 'HANDSHAKE', 0.1)
+    monkeypatch.setattr(serving, 'HANDSHAKE', 0.1)
     server = serve(queue)
     pause = threading.Event()
     with socket.create_connection(server.address, LONG) as sock:
@@ -338,19 +339,19 @@ def test_one_byte_at_a_time_does_not_stretch_the_deadline(
 
 def test_the_deadline_is_for_the_proof_alone(serve, queue, monkeypatch):
     """A slave may be silent; the ledger has an eye on that."""
-    monkeypatch.setattr(wire, 'HANDSHAKE', 0.3)
+    monkeypatch.setattr(serving, 'HANDSHAKE', 0.3)
     server = serve(queue)
-    with closing(wire.connect(server.address, KEY)) as link:
+    with closing(client.connect(server.address, KEY)) as link:
         greet(link)
         threading.Event().wait(0.4)
         assert take(link) == (1, [1])
 
 
 def test_the_oldest_of_too_many_unproven_is_cut(serve, queue, monkeypatch):
-    monkeypatch.setattr(wire, 'UNPROVEN', 5)
-    monkeypatch.setattr(wire, 'HANDSHAKE', 1000.0)
+    monkeypatch.setattr(serving, 'UNPROVEN', 5)
+    monkeypatch.setattr(serving, 'HANDSHAKE', 1000.0)
     server = serve(queue)
-    with closing(wire.connect(server.address, KEY)) as link:
+    with closing(client.connect(server.address, KEY)) as link:
         greet(link)
         socks = []
         try:
@@ -370,17 +371,17 @@ def test_the_oldest_of_too_many_unproven_is_cut(serve, queue, monkeypatch):
 def test_strangers_that_say_the_preamble_do_not_keep_slaves_out(
         serve, queue, monkeypatch):
     """It is public.  What has just come in is never what is cut."""
-    monkeypatch.setattr(wire, 'UNPROVEN', 5)
-    monkeypatch.setattr(wire, 'HANDSHAKE', 1000.0)
+    monkeypatch.setattr(serving, 'UNPROVEN', 5)
+    monkeypatch.setattr(serving, 'HANDSHAKE', 1000.0)
     server = serve(queue)
     with ExitStack() as stack:
         for _ in range(12):
             sock = stack.enter_context(closing(
                 socket.create_connection(server.address, LONG)))
-            sock.sendall(wire.FIRST)
+            sock.sendall(serving.FIRST)
         until(lambda: list(server._unproven.values()) == [True] * 5)
         for number in range(3):
-            with closing(wire.connect(server.address, KEY)) as link:
+            with closing(client.connect(server.address, KEY)) as link:
                 greet(link, f'slave {number}')
 
 
@@ -395,22 +396,22 @@ def test_strangers_make_room_for_slaves_when_all_is_taken(
                 socket.create_connection(server.address, LONG)))
         for number in range(1, 5):
             link = stack.enter_context(closing(
-                wire.connect(server.address, KEY)))
+                client.connect(server.address, KEY)))
             greet(link, f'member {number}')
             assert take(link) == (number, [number])
         until(lambda: not server._unproven)
         until(lambda: len(server._connections) == 4)
         with pytest.raises((EOFError, OSError)):
-            wire.connect(server.address, KEY)
+            client.connect(server.address, KEY)
     assert 'raise ulimit -n' in caplog.text
     until(lambda: not server._connections)
     a_slave_is_served(server, 5)
 
 
 def test_a_member_that_never_speaks_is_cut(serve, queue, monkeypatch):
-    monkeypatch.setattr(wire, 'STALL', 0.05)
+    monkeypatch.setattr(serving, 'STALL', 0.05)
     server = serve(queue)
-    with closing(wire.connect(server.address, KEY)):
+    with closing(client.connect(server.address, KEY)):
         until(lambda: not server._connections)
 
 
@@ -436,7 +437,7 @@ def test_no_thread_for_a_connection(serve, queue, monkeypatch, caplog):
 
     monkeypatch.setattr(threading.Thread, 'start', failing)
     with pytest.raises((EOFError, OSError)):
-        wire.connect(server.address, KEY)
+        client.connect(server.address, KEY)
     a_slave_is_served(server)
     assert failed and 'no thread' in caplog.text
     assert not server._unproven
@@ -455,10 +456,10 @@ def test_accept_that_fails_is_tried_again(serve, queue, monkeypatch, caplog):
         return conn
 
     monkeypatch.setattr(server.listener, 'accept', failing)
-    with closing(wire.connect(server.address, KEY)):    # was in accept()
+    with closing(client.connect(server.address, KEY)):    # was in accept()
         pass
     with pytest.raises((EOFError, OSError)):
-        wire.connect(server.address, KEY)
+        client.connect(server.address, KEY)
     a_slave_is_served(server)
     assert 'Too many open files' in caplog.text
 
@@ -529,7 +530,7 @@ def test_a_wrong_frame_ends_the_connection(server, member, queue, said):
 def test_a_proof_must_be_followed_by_accept_connection(server, queue):
     conn = Connection(socket.create_connection(server.address, LONG))
     with closing(conn):
-        wire._prove_to_master(conn, KEY)
+        handshake.prove_to_master(conn, KEY)
         conn.send((None, 'shutdown', (), {}))
         gone(conn)
     assert not server.stop_event.is_set()
@@ -561,7 +562,7 @@ def test_a_slave_that_takes_a_long_lease_is_heard(serve):
     queue = JobQueue(10, RUN, clock=clock)
     queue.put(bytes(60_000_000))
     server = serve(queue)
-    with closing(wire.connect(server.address, KEY)) as link:
+    with closing(client.connect(server.address, KEY)) as link:
         greet(link, 'slow')
         slave = queue._ledger.slaves['slow']
         link._conn.send(('queue', 'work', [report(), 1, False, 0], {}))
@@ -588,7 +589,7 @@ def test_an_error_of_ours_is_logged_here_and_one_line_there(
 
 
 def test_a_connection_that_drops_ends_its_session(server, queue):
-    link = wire.connect(server.address, KEY)
+    link = client.connect(server.address, KEY)
     greet(link)
     assert queue.sessions == 1
     link.close()
@@ -612,7 +613,7 @@ def test_what_is_no_master_is_no_master(said):
 
         answering = Background(answer)
         with pytest.raises((EOFError, OSError, KeyRefused)):
-            wire.connect(listener.getsockname(), KEY)
+            client.connect(listener.getsockname(), KEY)
         answering.result()
 
 
@@ -623,31 +624,31 @@ def test_a_master_that_breaks_down_is_a_lost_connection(answer):
         def master():
             sock, _ = listener.accept()
             with closing(Connection(sock)) as conn:
-                wire._prove_to_slave(conn, KEY)
+                handshake.prove_to_slave(conn, KEY)
                 conn.recv()
                 conn.send(('#RETURN', None))
                 conn.recv()
                 sock.sendall(answer)
 
         breaking = Background(master)
-        with closing(wire.connect(listener.getsockname(), KEY)) as link:
+        with closing(client.connect(listener.getsockname(), KEY)) as link:
             with pytest.raises(EOFError):
                 link.call('work')
         breaking.result()
 
 
 def test_a_master_that_is_silent_is_given_up(monkeypatch):
-    monkeypatch.setattr(wire, 'CONNECT', 0.05)
+    monkeypatch.setattr(client, 'CONNECT', 0.05)
     with socket.create_server(('127.0.0.1', 0)) as listener:
         with pytest.raises(OSError):
-            wire.connect(listener.getsockname(), KEY)
+            client.connect(listener.getsockname(), KEY)
 
 
 def test_nobody_there():
     with socket.create_server(('127.0.0.1', 0)) as listener:
         address = listener.getsockname()
     with pytest.raises(ConnectionRefusedError):
-        wire.connect(address, KEY)
+        client.connect(address, KEY)
 
 
 def test_a_call_on_a_link_that_was_cut(server, connect):
@@ -671,7 +672,7 @@ def test_a_call_that_waits_is_cut(serve, connect):
 
 def test_two_servers_on_one_port(server):
     with pytest.raises(Unreachable, match=r'127.0.0.1:\d+.*--host') as info:
-        wire.Manager(server.address, KEY).get_server()
+        serving.Manager(server.address, KEY).get_server()
     assert info.value.exit_code == 69
 
 
@@ -679,7 +680,7 @@ def test_a_port_is_free_when_its_server_has_stopped(serve, queue):
     server = serve(queue)
     a_slave_is_served(server)
     server.stop()
-    wire.Manager(server.address, KEY).get_server().listener.close()
+    serving.Manager(server.address, KEY).get_server().listener.close()
 
 
 def test_a_stopped_server_ends_its_accepter(serve, queue):
@@ -708,7 +709,7 @@ def test_many_slaves_at_once(serve):
     server = serve(queue)
 
     def slave(number):
-        with closing(wire.connect(server.address, KEY)) as link:
+        with closing(client.connect(server.address, KEY)) as link:
             greet(link, f's{number}')
             first, jobs = take(link, wait=10.0)
             link.call('work', report(done=[(first, first)]), 0, False, 0)
@@ -725,12 +726,13 @@ def test_many_slaves_at_once(serve):
 SLAVE = '''
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
-from taskmaster import slave, wire
-from taskmaster.handlers import Handler
+from taskmaster.slave import slave
+from taskmaster.usercode.handler import Handler
+from taskmaster.wire import client
 from functools import partial
 address = ('127.0.0.1', int(sys.argv[2]))
 seen = []
-slave.Slave(lambda: wire.connect(address, b'a key for tests'),
+slave.Slave(lambda: client.connect(address, b'a key for tests'),
             Handler(seen.append, 0), 's1', 'host:1').run()
 assert seen == [{'n': n, 'text': 'x' * 1000} for n in range(3000)], seen
 print(sys.version_info[:2])
@@ -738,14 +740,14 @@ print(sys.version_info[:2])
 MASTER = '''
 import sys, threading
 sys.path.insert(0, sys.argv[1])
-from taskmaster import wire
-from taskmaster.jobqueue import JobQueue
-from taskmaster.session import Session
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.session import Session
+from taskmaster.wire import server as serving
 done = threading.Event()
 queue = JobQueue(5000, 'run-1', changed=done.set)
 for n in range(3000):
     queue.put({'n': n, 'text': 'x' * 1000})
-server = wire.Manager(('127.0.0.1', 0), b'a key for tests').get_server()
+server = serving.Manager(('127.0.0.1', 0), b'a key for tests').get_server()
 server.start(lambda: Session(queue))
 print(server.address[1], flush=True)
 queue.end()

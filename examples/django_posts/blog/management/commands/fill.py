@@ -1,7 +1,6 @@
+from blog.models import Comment, Post
 from django.core.management.base import BaseCommand
 from django.db.models import F
-
-from blog.models import Comment, Post
 
 
 class Command(BaseCommand):

@@ -1,0 +1,45 @@
+"""Where master and slaves meet: HOST:PORT, and how it is written."""
+
+from typing import Any, Optional, Sequence, Tuple
+
+from .errors import UsageError
+
+HOST, PORT = '127.0.0.1', 3050
+ENV_HOST = 'TASKMASTER_HOST'
+
+Address = Tuple[str, int]
+
+
+def address(text: Optional[str]) -> Address:
+    """Read ``HOST[:PORT]`` or ``[HOST]:PORT``; '' or None is the default.
+
+    Raises UsageError.
+    """
+    text = text or ''
+    if text.startswith('['):
+        host, bracket, port = text[1:].partition(']')
+        if not bracket or port and not port.startswith(':'):
+            raise _no_address(text)
+        port = port[1:]
+    elif text.count(':') > 1:               # a bare IPv6 address
+        host, port = text, ''
+    else:
+        host, _, port = text.partition(':')
+    if not (port or '0').isdecimal() or int(port or 0) > 65535:
+        raise _no_address(text)
+    return host or HOST, int(port) if port else PORT
+
+
+def _no_address(text: str) -> UsageError:
+    return UsageError(f'{text!r} is no address; give HOST, HOST:PORT or '
+                      '[IPV6]:PORT')
+
+
+def name_of(place: Sequence[Any]) -> str:
+    """HOST:PORT, or [HOST]:PORT where the host has colons."""
+    host, port = place[:2]
+    return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
+
+
+def is_loopback(host: str) -> bool:
+    return host in ('localhost', '::1') or host.startswith('127.')

@@ -1,0 +1,76 @@
+"""What goes to stdout and stderr beside the status line: lines, logs."""
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from typing import Callable
+
+from .progress import Progress
+
+
+def new_progress(options: Namespace) -> Progress:
+    """The status line, with the log beside it where that is ours."""
+    line = Progress(sys.stderr, not options.no_progress)
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, _Lines):
+            root.removeHandler(handler)
+            beside = line.handler()
+            beside.setFormatter(_Lines())
+            root.addHandler(beside)
+    return line
+
+
+def printer(shown: Progress) -> Callable[[str], None]:
+    """Prints what handlers print, above the status line if that is there.
+
+    Elsewhere it must not wait, and have the line wait, for who reads it.
+    """
+    try:
+        same = os.path.samestat(os.fstat(sys.stdout.fileno()),
+                                os.fstat(sys.stderr.fileno()))
+    except (OSError, ValueError, AttributeError):
+        same = False
+    return shown.beside(print_line) if same else print_line
+
+
+def set_up_logging(level: str) -> None:
+    """Log plain lines to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+class _Lines(logging.Formatter):
+    """Plain lines; the level is named where it is above info."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno > logging.INFO:
+            return f'{record.levelname.lower()}: {text}'
+        return text
+
+
+def print_line(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError):       # `| head -1` has closed it
+        pass
+
+
+def to_stderr(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:         # or Python tries again, and exits with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (ValueError, AttributeError):
+            pass

@@ -1,0 +1,244 @@
+"""What a run keeps on disk: how far it came, and the jobs that failed.
+
+`Recorder` goes through the operator's source and saves the watermark;
+`RetryRecorder` goes through the failures of earlier runs instead, and saves
+what became of each.  One thread at a time (the saver's, once a run goes on).
+"""
+
+import logging
+import time
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
+
+from ..errors import ConfigError, OperatorError
+from ..storage.failures import MISSING, Failure, FailuresFile
+from ..storage.state import Checkpoint, StateFile
+from ..text import safe_repr, short
+from ..usercode.source import Source
+from ..wire.messages import NUMBER
+from .ledger import FailedJob
+
+log = logging.getLogger(__name__)
+
+SAID = 10       # failed jobs of a start that are logged; all are recorded
+
+
+class Recorder:
+    """State and failures of the run of ``source``, in the file ``path``.
+
+    ``reset`` sets both aside first.
+    """
+
+    whole = True        # the source is the operator's, which can be counted
+
+    def __init__(self, source: Source, path: str, reset: bool = False):
+        self.source = source
+        self.state = StateFile(path, source.name, source.path)
+        self.failures = FailuresFile(_beside(path))
+        self._reset = reset
+        self._start = Checkpoint(None, 0, 0, False)     # what was loaded
+        self.paused = False         # by `tm-ctl pause`, until it is resumed
+        self._saved = (0, 0, False, False)      # what is on disk
+        self._saved_key: Any = None
+        self._said = 0
+
+    def open(self) -> None:
+        """Take the lock and load; says where the run goes on.
+
+        Raises Locked, ConfigError or SaveError.
+        """
+        self.state.lock()
+        if self.source.resumable:
+            self._load()
+        else:
+            self.failures.set_aside()
+            log.info('state: none is kept, as a plain iterable cannot be '
+                     'resumed; give a get_jobs function for that')
+
+    def jobs(self) -> Iterable[Any]:
+        """Call the operator's source, for what is not finished yet."""
+        if self._start.key is None:
+            return self.source.open()
+        return self.source.open(last=self._start.key)
+
+    def skip(self, job: Any) -> bool:
+        """Whether an earlier run finished this job, the source's first."""
+        return (self._start.key is not None
+                and _equal(self.source.key(job), self._start.key))
+
+    @property
+    def count(self) -> int:
+        """Jobs that were finished before this start."""
+        return self._start.count
+
+    @property
+    def failed(self) -> int:
+        """Jobs that are in the failures file."""
+        return self.failures.count
+
+    def record(self, failed: Sequence[FailedJob]) -> None:
+        """Write failed jobs down, durably; raises OSError."""
+        self.failures.append([self._failure(job) for job in failed])
+        for job in failed:
+            self._said += 1
+            if self._said <= SAID:
+                log.warning('failed: job %d: %s%s', self._number(job),
+                            job.error, '; more of them only in the file'
+                            if self._said == SAID else '')
+
+    def save(self, number: int, job: Any, complete: bool) -> None:
+        """Save the watermark, if it or the failures are new.
+
+        ``number`` counts the jobs of this start up to it.  Raises OSError,
+        and OperatorError for a key that cannot be saved.
+        """
+        if not self.source.resumable:
+            return
+        count = self._start.count + number
+        new = count, self.failed, complete, self.paused and not complete
+        if new == self._saved:
+            return
+        key = self._key(number, job)
+        if (key is not None and count != self._saved[0]
+                and _equal(key, self._saved_key)):
+            raise OperatorError(
+                f'two jobs have the key {short(safe_repr(key))}; keys must '
+                'be unique, or a run could not be resumed')
+        self.state.save(Checkpoint(key, *new, time=time.time()))
+        self._saved, self._saved_key = new, key
+
+    def finish(self) -> None:
+        """The run has ended, and all that is to be saved is."""
+
+    def close(self) -> None:
+        """Let go of files and lock."""
+        self.failures.close()
+        self.state.close()
+
+    def shown_key(self, job: Any) -> str:
+        """The key of a job for a person; any thread may ask."""
+        try:
+            return short(safe_repr(self.source.key(job)))
+        except OperatorError:
+            return short(safe_repr(job))
+
+    # -- loading ----------------------------------------------------------
+
+    def _load(self) -> None:
+        path = self.state.path
+        if self._reset:
+            self._forget()
+        found = self.state.load()
+        self.state.check_writable()
+        self.failures.open(found.count if found else 0)
+        if found is None or found.key is None:
+            log.info('state: none in %s; starting at the beginning', path)
+        else:
+            self.source.check_takes_last(path)
+            log.info('state: %s, %s after key %s (%d jobs, %d failed)', path,
+                     'complete; looking for new jobs' if found.complete
+                     else 'resuming', short(safe_repr(found.key)),
+                     found.count, self.failed)
+        if found is not None:
+            self._start = found
+            self._saved = (found.count, found.failed, found.complete,
+                           found.paused)
+            self.paused = found.paused
+            self._saved_key = found.key
+
+    def _forget(self) -> None:
+        """Set state and failures aside, and say what is forgotten."""
+        try:
+            found = self.state.load()
+            what = f'{found.count} finished jobs' if found else ''
+        except ConfigError as error:
+            what = f'a state that cannot be used ({error})'
+        self.state.set_aside()      # first: failures without one are dropped
+        self.failures.set_aside()
+        if what:
+            log.info('--reset: %s forgotten; the files of before end in '
+                     '.old', what)
+
+    # -- saving -----------------------------------------------------------
+
+    def _key(self, number: int, job: Any) -> Any:
+        return self.source.key(job) if number else self._start.key
+
+    def _number(self, job: FailedJob) -> int:
+        """The number of a job, counted over all starts."""
+        return self._start.count + job.number
+
+    def _failure(self, job: FailedJob) -> Failure:
+        try:
+            key = self.source.key(job.job)
+        except OperatorError:
+            key = job.job
+        return Failure(self._number(job), safe_repr(key), job.error,
+                       job.traceback, job.slave, job.attempts, job.job,
+                       time.time())
+
+
+class RetryRecorder(Recorder):
+    """``--retry-failed``: its source is the failures file.
+
+    The state is locked but never written.  What became of each job is
+    appended, and the file compacted at the end, so that a crash in the
+    middle loses nothing.
+    """
+
+    whole = False
+
+    def __init__(self, source: Source, path: str):
+        super().__init__(source, path)
+        self._numbers: List[int] = []       # of the jobs fed, in order
+        self._again: Dict[int, None] = {}   # those that failed again
+        self._resolved = 0                  # how many have an outcome
+
+    def _load(self) -> None:
+        found = self.state.load()
+        # Without a state nothing says that any of them will run again.
+        self.failures.open(found.count if found else NUMBER)
+        log.info('retrying %d failed jobs of %s', self.failed,
+                 self.failures.path)
+
+    def jobs(self) -> Iterator[Any]:
+        for failure in self.failures.outstanding():
+            if failure.job is MISSING:
+                log.warning('job %d (key %s) cannot be retried from the file '
+                            '(%s); it needs get_jobs again', failure.number,
+                            failure.key, failure.missing)
+                continue
+            self._numbers.append(failure.number)
+            yield failure.job
+
+    def skip(self, job: Any) -> bool:
+        return False
+
+    def record(self, failed: Sequence[FailedJob]) -> None:
+        super().record(failed)
+        self._again.update(dict.fromkeys(self._number(job)
+                                         for job in failed))
+
+    def save(self, number: int, job: Any, complete: bool) -> None:
+        """Record as resolved what is done up to the watermark."""
+        done = self._numbers[self._resolved:number]
+        self.failures.resolve(n for n in done if n not in self._again)
+        self._resolved = number
+
+    def finish(self) -> None:
+        self.failures.compact()
+
+    def _number(self, job: FailedJob) -> int:
+        return self._numbers[job.number - 1]
+
+
+def _beside(state: str) -> str:
+    """The failures file of a state file."""
+    stem = state[:-len('.state')] if state.endswith('.state') else state
+    return stem + '.failures'
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:       # of types that do not compare
+        return False

@@ -1,0 +1,369 @@
+"""What a slave has in hand: leases to do, jobs being done, reports to make.
+
+Workers take *runs* of jobs from it and bring them back; the link adds
+leases and takes reports.  One lock round it; nothing under it takes long.
+A job is in hand from its lease until the master has its report.
+"""
+
+import threading
+import time
+from collections import deque
+from typing import (Any, Callable, Deque, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
+
+from ..text import summary, traceback_of
+from ..wire.messages import (RANGES, TEXT, TRACEBACK, FailureReport, Range,
+                             Refusal, Report)
+from .pace import Pace
+
+URGENT = 10         # unreported failures, after which a slave reports first
+
+
+class Appetite(NamedTuple):
+    """What the link should see to."""
+
+    want: int           # jobs to ask for: 0 while the next lease is there
+    hungry: bool        # a worker waits for jobs
+    empty: bool         # there is nothing to do nor being done
+    urgent: bool        # there is something that the master must know
+    unreported: bool    # something is finished that it does not know
+
+
+class Run:
+    """Jobs ``first`` .. ``last``, taken by one worker."""
+
+    def __init__(self, first: int, jobs: List[Any]):
+        self.first = first
+        self.jobs = jobs
+        self.iterator: Iterator[Any] = iter(jobs)
+        self.done: Optional[int] = None     # by a handler of lists
+        self.interrupt: List[bool] = []     # not empty: bring it back
+        self.keep: Optional[Sequence[Range]] = None     # None: all of it
+        self.forgotten = False          # it is of a run that is over
+        self.reported = 0               # jobs of it already reported
+        self.failed: List[int] = []     # numbers
+        self.started = 0.0
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.jobs) - 1
+
+    def begun(self) -> int:
+        """How many jobs the worker has taken; any thread may ask.
+
+        All of them but the last are finished.  Of lists: how many are.
+        """
+        if self.done is not None:
+            return self.done
+        left: int = self.iterator.__length_hint__()     # type: ignore
+        return len(self.jobs) - left
+
+    def cut_short(self) -> List[Range]:
+        """Take away what the worker has not begun; gives which jobs.
+
+        Emptying an iterator of a list is one step, for all that other
+        threads can see.
+        """
+        if self.done is not None:       # lists: it comes back between two
+            return []
+        rest = len([*self.iterator])
+        if not rest:
+            return []
+        last = self.last
+        self.jobs = self.jobs[:-rest]
+        return [(self.last + 1, last)]
+
+    def finished(self) -> int:
+        """How many jobs are finished while the worker is at it."""
+        return self.begun() if self.done is not None else self.begun() - 1
+
+    def current(self) -> int:
+        """The number of the job (the first of a list) it is at; for it."""
+        return self.first + self.finished()
+
+
+class Hand:
+    """All that one slave has in hand.
+
+    ``workers`` take runs, of lists of ``batch`` jobs where that is more
+    than one; ``quota`` is how many jobs to take from the master in all.
+    """
+
+    def __init__(self, workers: int = 1, batch: int = 1,
+                 quota: Optional[int] = None,
+                 clock: Callable[[], float] = time.monotonic):
+        self.workers = workers
+        self.batch = batch
+        self.span = 0.1                 # seconds; the master's wish
+        self._quota = quota             # what is left of it
+        self._pace = Pace(workers, batch)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)    # for the workers
+        self._news = threading.Condition(self._lock)    # for the link
+        self._leases: Deque[Run] = deque()              # not begun
+        self._runs: List[Run] = []                      # in workers' hands
+        self._done: List[Range] = []                    # to be reported
+        self._failed: List[FailureReport] = []
+        self._refused: List[Refusal] = []
+        self._recalled = False          # until the runs are brought back
+        self._draining = False          # for good
+        self._closed = False
+        self._idle = 0                  # workers that wait
+        self._changes = 0               # counts what the link may act on
+        self._seen = 0
+        self._known: Any = None         # what it knows (see `_state`)
+
+    # -- the workers' side ------------------------------------------------
+
+    def take(self, wait: bool = True) -> Optional[Run]:
+        """Wait for jobs; None when there will be no more.
+
+        Without ``wait`` None may also mean that there are none now.
+        """
+        with self._lock:
+            if wait and not self._offers():
+                self._idle += 1
+                self._tell()
+                while not (self._offers() or self._closed):
+                    self._work.wait()
+                self._idle -= 1
+            if self._closed or not self._offers():
+                return None
+            run = self._slice()
+            run.started = self._clock()
+            self._runs.append(run)
+            self._tell_of_change()
+            return run
+
+    def bring(self, run: Run) -> None:
+        """A worker brings a run back: finished, or as far as it came."""
+        with self._lock:
+            if run not in self._runs:       # forgotten
+                self._tell()
+                return
+            begun = run.begun()
+            self._pace.observe(begun, self._clock() - run.started, self.span)
+            self._note_done(run, begun)
+            self._runs.remove(run)
+            if begun < len(run.jobs):
+                rest = Run(run.first + begun, run.jobs[begun:])
+                self._leases.extendleft(reversed(
+                    [rest] if run.keep is None else _parts(rest, run.keep)))
+                self._work.notify_all()
+            self._tell_of_change()
+
+    def fail(self, run: Run, error: BaseException, attempts: int = 1) -> None:
+        """The job that this run has begun last has failed."""
+        with self._lock:
+            if run not in self._runs:
+                return
+            number = run.current()
+            run.failed.append(number)
+            self._failed.append(FailureReport(
+                number, summary(error, TEXT),
+                traceback_of(error)[-TRACEBACK:], attempts))
+            if len(self._failed) >= URGENT:
+                self._interrupt()
+
+    # -- the link's side --------------------------------------------------
+
+    def add(self, first: int, jobs: List[Any]) -> None:
+        with self._lock:
+            if self._quota is not None:
+                self._quota -= len(jobs)
+            self._leases.append(Run(first, jobs))
+            self._work.notify(self.workers)
+
+    def refuse(self, first: int, last: int, error: str) -> None:
+        """These jobs cannot be unpickled here."""
+        with self._lock:
+            self._refused.append(Refusal(first, last, error))
+
+    def wait(self, seconds: float) -> bool:
+        """Until something has changed (True), or time is up (False)."""
+        with self._lock:
+            if self._changes == self._seen:
+                self._news.wait(seconds)
+            changed = self._changes != self._seen
+            self._seen = self._changes
+            return changed
+
+    def appetite(self) -> Appetite:
+        with self._lock:
+            none = (bool(self._leases) or self._draining or self._recalled
+                    or self._closed)
+            self._known = self._state()
+            want = self._pace.want()
+            if self._quota is not None:
+                want = min(want, max(self._quota, 0))
+            return Appetite(
+                want=0 if none else want,
+                hungry=self._idle > 0 and not none,
+                empty=self._empty,
+                urgent=(len(self._failed) >= URGENT or bool(self._refused)),
+                unreported=bool(self._done or self._failed or self._refused))
+
+    @property
+    def spent(self) -> bool:
+        """Whether the quota is used up, and all of it is finished."""
+        with self._lock:
+            return (self._quota is not None and self._quota <= 0
+                    and self._empty)
+
+    def report(self, run_id: str) -> Report:
+        """What is finished and not yet reported, of running runs too.
+
+        Not more at once than a message may hold.
+        """
+        with self._lock:
+            for run in self._runs:
+                self._note_done(run, run.finished())
+            return Report(run_id, self._done[:RANGES],
+                          self._failed[:2 * URGENT], list(self._refused))
+
+    def reported(self, report: Report) -> None:
+        """The master has this report."""
+        with self._lock:
+            del self._done[:len(report.done)]
+            del self._failed[:len(report.failed)]
+            del self._refused[:len(report.refused)]
+            self._work.notify_all()     # it may have waited for this
+
+    def holds(self) -> List[Range]:
+        """All that is in hand, the unreported too."""
+        with self._lock:
+            return (self._done
+                    + [(f.number, f.number) for f in self._failed]
+                    + [(r.first, r.last) for r in self._refused]
+                    + [(run.first + run.reported, run.last)
+                       for run in self._runs if run.jobs]
+                    + [(run.first, run.last) for run in self._leases])
+
+    def doing(self) -> List[str]:
+        """Which jobs are being done and since when, a line each."""
+        with self._lock:
+            now = self._clock()
+            return [f'in hand: job {run.current()} of this start; '
+                    f'{run.finished()} of {len(run.jobs)} jobs done in '
+                    f'{now - run.started:.1f} s' for run in self._runs]
+
+    def keep(self, ranges: Sequence[Range]) -> None:
+        """Forget what has not been begun but for these ranges."""
+        with self._lock:
+            self._leases = deque(part for run in self._leases
+                                 for part in _parts(run, ranges))
+            for run in self._runs:
+                run.keep = ranges
+            self._interrupt()
+
+    def forget(self) -> None:
+        """It is another run now: what was in hand means nothing to it."""
+        with self._lock:
+            self._interrupt()
+            self._recalled = False
+            for run in self._runs:
+                run.forgotten = True
+            self._runs.clear()
+            self._leases.clear()
+            self._done.clear()
+            self._failed.clear()
+            self._refused.clear()
+
+    def drain(self) -> None:
+        """Begin no more jobs."""
+        with self._lock:
+            self._draining = True
+            self._interrupt()
+
+    def recall(self) -> None:
+        """Begin nothing of what is in hand now: it is to be given back."""
+        with self._lock:
+            self._recalled = True
+            self._interrupt()
+
+    def give_back(self) -> List[Range]:
+        """What is to be given back and is not begun; it is let go of."""
+        with self._lock:
+            if not (self._draining or self._recalled):
+                return []
+            ranges = [(run.first, run.last) for run in self._leases]
+            self._leases.clear()
+            for run in self._runs:
+                ranges += run.cut_short()
+            if not self._runs:
+                self._recalled = False
+            return ranges
+
+    def close(self) -> None:
+        """No more jobs will come: the workers end."""
+        with self._lock:
+            self._closed = True
+            self._interrupt()
+            self._work.notify_all()
+
+    # -- under the lock ---------------------------------------------------
+
+    @property
+    def _empty(self) -> bool:
+        return not self._runs and not self._leases
+
+    def _offers(self) -> bool:
+        """Whether there is something for a worker to take."""
+        return bool(self._leases) and not (
+            self._draining or self._recalled or len(self._failed) >= URGENT)
+
+    def _tell(self) -> None:
+        self._changes += 1
+        self._news.notify()
+
+    def _tell_of_change(self) -> None:
+        """Not each time: ten thousand runs a second may come and go."""
+        if self._state() != self._known:
+            self._tell()
+
+    def _state(self) -> Tuple[bool, bool, bool]:
+        """What the link acts on, of what changes with each run."""
+        return bool(self._leases), self._empty, self._idle > 0
+
+    def _interrupt(self) -> None:
+        for run in self._runs:
+            run.interrupt.append(True)
+        self._tell()
+
+    def _slice(self) -> Run:
+        """The next run: a whole lease, or a share of it for one of many."""
+        run = self._leases.popleft()
+        count = _round_up(-(-len(run.jobs) // (2 * self.workers)), self.batch)
+        if self.workers > 1 and count < len(run.jobs):
+            self._leases.appendleft(Run(run.first + count,
+                                        run.jobs[count:]))
+            run = Run(run.first, run.jobs[:count])
+        return run
+
+    def _note_done(self, run: Run, finished: int) -> None:
+        """The first ``finished`` jobs of a run are finished."""
+        first = run.first + run.reported
+        stop = run.first + finished
+        if stop <= first:
+            return
+        run.reported = finished
+        for number in run.failed:
+            if first <= number < stop:
+                if first < number:
+                    self._done.append((first, number - 1))
+                first = number + 1
+        if first < stop:
+            self._done.append((first, stop - 1))
+
+
+def _round_up(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+def _parts(run: Run, ranges: Sequence[Range]) -> List[Run]:
+    """What of a run is in these ranges."""
+    return [Run(max(first, run.first),
+                run.jobs[max(first - run.first, 0):last - run.first + 1])
+            for first, last in ranges
+            if first <= run.last and last >= run.first]

@@ -1,0 +1,35 @@
+"""A slave's own speed: how many jobs it should ask for."""
+
+GROWTH = 8                  # how much faster a slave may be than last known
+MEMORY = 3                  # spans that a slave looks back
+
+
+class Pace:
+    """A slave's own speed, and so how many jobs it should ask for.
+
+    It looks back some spans, as jobs of one kind may come in a row; but a
+    lease that was slower than that counts for the next one.  ``batch`` is
+    how many jobs go together: it asks for multiples of that.
+    """
+
+    def __init__(self, workers: int = 1, batch: int = 1):
+        self.workers = workers
+        self.batch = batch
+        self._jobs = 1              # in a span, for one worker
+        self._seen = (0.0, 0.0)     # jobs, and the seconds they took
+
+    def observe(self, jobs: int, seconds: float, span: float) -> None:
+        """One worker took ``seconds`` for so many jobs."""
+        if not jobs:
+            return
+        seen_jobs, seen_seconds = self._seen
+        seen_jobs, seen_seconds = seen_jobs + jobs, seen_seconds + seconds
+        each = max(seconds / jobs, seen_seconds / seen_jobs, 1e-9)
+        self._jobs = max(1, round(min(span / each, self._jobs * GROWTH)))
+        if seen_seconds > MEMORY * span:
+            seen_jobs, seen_seconds = seen_jobs / 2, seen_seconds / 2
+        self._seen = seen_jobs, seen_seconds
+
+    def want(self) -> int:
+        """How many jobs to ask for: a span of work for every worker."""
+        return -(-self._jobs // self.batch) * self.batch * self.workers

@@ -1,0 +1,258 @@
+"""A slave: take jobs, handle them, report.
+
+Workers call the operator's function (see `workers`).  One more thread, the
+*link*, owns the connection: it asks for the next lease while the present one
+is worked on, reports, says that the slave lives, and connects anew when the
+connection is lost.  Between them is the `Hand`.
+"""
+
+import logging
+import pickle
+import random
+import threading
+import time
+from typing import Any, Callable, List, Optional
+
+from .. import __version__
+from ..errors import ConfigError, TaskmasterError, Unreachable
+from ..text import summary
+from ..usercode.handler import Handler
+from ..wire import messages
+from ..wire.messages import PROTOCOL, Introduction
+from .backlog import Hand
+from .watchdog import Board
+from .workers import Workers
+
+log = logging.getLogger(__name__)
+
+BEAT = 10           # spans between two signs of life while there is work
+BUSY_WAIT = 1.0     # seconds at most to wait for jobs while some are done
+BACKOFF = (0.1, 5.0)    # seconds, first and last, between attempts
+
+Connect = Callable[[], Any]
+
+
+class Slave:
+    """One slave process.
+
+    ``connect`` gives a new link to the master (see `wire.connect`) or
+    raises KeyRefused, OSError or EOFError; ``workers`` call ``handler``;
+    ``timeout`` is how long, in seconds, to look for a master; ``after`` is
+    the id of a dead slave that this one replaces; ``quota`` is after how
+    many jobs to leave; ``board`` is for a supervisor to see who is at which
+    job; ``connected`` is called whenever a master has it, ``over`` when the
+    master says that the run is over; its workers may not have ended by then.
+    """
+
+    def __init__(self, connect: Connect, handler: Handler, id: str,
+                 name: str, module: Optional[str] = None, workers: int = 1,
+                 timeout: float = 60.0, after: Optional[str] = None,
+                 quota: Optional[int] = None, board: Optional[Board] = None,
+                 connected: Callable[[], None] = lambda: None,
+                 over: Callable[[], None] = lambda: None,
+                 clock: Callable[[], float] = time.monotonic):
+        self.id = id
+        self.name = name
+        self.retired = False        # it has done its quota
+        self._connect = connect
+        self._module = module
+        self._timeout = timeout
+        self._after = after
+        self._connected = connected
+        self._over = over
+        self._clock = clock
+        self._board = board
+        self._hand = Hand(workers, handler.batch or 1, quota, clock)
+        self._link: Any = None
+        self._run: Optional[str] = None
+        self._run_name: Optional[str] = None
+        self._error: Optional[TaskmasterError] = None
+        self._leaving = threading.Event()
+        self._workers = Workers(self._hand, handler, self._leaving, board)
+        self._beaten = 0.0          # when the master last heard of us
+        self._refused = False       # there was nothing, at once
+        self._hungry_wait = self._hand.span     # seconds
+
+    # -- the main thread --------------------------------------------------
+
+    def run(self) -> None:
+        """Work until the run is over or `leave` is called.
+
+        Raises what ends a slave otherwise: KeyRefused, Unreachable,
+        VersionMismatch, ConfigError, OperatorError.
+        """
+        link = threading.Thread(target=self._serve, name='link', daemon=True)
+        try:
+            self._workers.run(link.start)
+        finally:
+            if link.ident is not None:
+                link.join()
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """Finish the jobs begun, report, give back the others, end."""
+        self._leaving.set()
+        self._hand.drain()
+        if self._hand.appetite().empty:
+            link = self._link
+            if link is not None:
+                link.cut()          # it may wait for jobs; then goodbye
+
+    def doing(self) -> List[str]:
+        """What the workers are at, a line each, for a person."""
+        return [f'{self.name}: {line}' for line in self._hand.doing()]
+
+    # -- the link ---------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            lost = self._clock()
+            attempt = 0
+            while not self._left():
+                try:
+                    self._link = self._connect()
+                    try:
+                        self._hello()
+                        attempt = 0
+                        while self.step():
+                            pass
+                        return
+                    finally:
+                        lost = max(lost, self._beaten)
+                        self._link.close()
+                except (OSError, EOFError) as error:
+                    attempt = self._wait(attempt, lost, error)
+        except TaskmasterError as error:
+            self._error = error
+        except Exception as error:      # ours: say so, keep nobody waiting
+            log.exception('the link failed')
+            self._error = TaskmasterError(f'internal error: {error!r}')
+        finally:
+            self._hand.close()
+
+    def _left(self) -> bool:
+        """Whether this slave is to end, and no master waits for it."""
+        return self._leaving.is_set() and self._run is None
+
+    def _wait(self, attempt: int, lost: float, error: Exception) -> int:
+        """Between two attempts to connect; gives the next one's number."""
+        if self._leaving.is_set():
+            if attempt:             # nobody there to say goodbye to
+                self._hand.forget()
+                self._run = None
+            return attempt + 1
+        now = self._clock()
+        if now - lost >= self._timeout:
+            raise Unreachable(
+                f'no master for {self._timeout:g} s ({summary(error)}); '
+                'check --host, or wait longer with --timeout')
+        if attempt == 0:
+            log.info('no master there (%s); looking for it for %g s',
+                     summary(error), self._timeout)
+        first, last = BACKOFF
+        # Full jitter: slaves that lost one master do not come back as one.
+        delay = random.uniform(0, min(last, first * 2 ** attempt))
+        self._leaving.wait(min(delay, max(0, lost + self._timeout - now)))
+        return min(attempt + 1, 10)
+
+    def _hello(self) -> None:
+        """Introduce this slave; raises when the master will not have it."""
+        reply = self._call('hello', list(Introduction(
+            PROTOCOL, __version__, self.id, self.name, self._hand.workers,
+            self._module, self._run, self._run_name, self._hand.holds(),
+            self._after)))
+        if reply[0] == messages.REFUSED:
+            error = TaskmasterError(reply[2])
+            error.exit_code = reply[1]
+            raise error
+        self._after = None          # the master knows now
+        self._connected()
+        self._beaten = self._clock()
+        self._refused = False
+        welcome = reply[1]
+        if welcome['run'] == self._run:
+            self._hand.keep([(a, b) for a, b in welcome['holds']])
+        else:
+            self._hand.forget()
+            if self._board is not None:
+                self._board.disown()
+            log.info('connected to the run %s', welcome['name'])
+        self._run, self._run_name = welcome['run'], welcome['name']
+        self._hand.span = welcome['span']
+
+    def step(self) -> bool:
+        """See to one thing; False when the run is over for this slave."""
+        hand = self._hand
+        if hand.spent:
+            self.retired = True
+            self._leaving.set()
+        appetite = hand.appetite()
+        unbegun = hand.give_back()
+        if unbegun:
+            self._reply(self._call('give_back', self._run, unbegun))
+            return True
+        if (self._leaving.is_set() and appetite.empty
+                and not appetite.unreported):
+            return False
+        asked = self._clock()
+        due = self._beaten + BEAT * hand.span - asked
+        if due > 0 and not appetite.urgent and (
+                self._refused or not (appetite.want or appetite.empty)):
+            if hand.wait(due):
+                self._refused = False
+            return True
+        wait = (0.0 if self._leaving.is_set()
+                else messages.WAIT_SECONDS if appetite.empty
+                else self._hungry_wait if appetite.hungry else 0.0)
+        report = hand.report(self._run or '')
+        reply = self._call('work', list(report), appetite.want,
+                           not (appetite.hungry or appetite.empty), wait,
+                           wait=wait)
+        hand.reported(report)
+        self._beaten = self._clock()
+        # What is done meanwhile waits to be reported: so at first not long.
+        self._hungry_wait = (min(2 * self._hungry_wait, BUSY_WAIT)
+                             if reply[0] == messages.WAIT
+                             else min(hand.span, BUSY_WAIT))
+        # Refused at once, not after a wait: ask again when things change.
+        self._refused = (reply[0] == messages.WAIT
+                         and (not wait or self._beaten - asked < wait))
+        return self._reply(reply)
+
+    def _reply(self, reply: Any) -> bool:
+        """Do what the master said; False when that was the end."""
+        kind = reply[0]
+        hand = self._hand
+        if kind == messages.LEASE:
+            _, hand.span, first, count, payload = reply
+            self._take_in(first, count, payload)
+        elif kind == messages.WAIT:
+            hand.span = reply[1]
+        elif kind == messages.GIVE_BACK:
+            hand.recall()
+        elif kind == messages.STRANGER:
+            self._hello()
+        elif kind == messages.OVER and reply[1] == messages.STOPPED:
+            log.info('the master was stopped')
+            raise EOFError('the master was stopped')
+        else:
+            self._over()
+            return False
+        return True
+
+    def _take_in(self, first: int, count: int, payload: Any) -> None:
+        try:
+            jobs = pickle.loads(payload)
+        except BaseException as error:      # the operator's own code
+            self._hand.refuse(first, first + count - 1,
+                              f'cannot be unpickled: {summary(error)}')
+        else:
+            self._hand.add(first, jobs)
+
+    def _call(self, method: str, *args: Any, wait: float = 0) -> Any:
+        reply = self._link.call(method, *args, wait=wait)
+        if not isinstance(reply, list) or not reply:
+            raise ConfigError('the master speaks another language; install '
+                              'the same version on both')
+        return reply

@@ -1,0 +1,205 @@
+"""The workers of a slave: they take runs of jobs and call the handler.
+
+One worker is the main thread, so that `signal`, `sqlite3` and debuggers
+behave; more of them are threads; for an `async` handler they are tasks of
+one event loop, on the main thread.
+"""
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+
+from ..errors import OperatorError
+from ..usercode.handler import Handler, Ways
+from ..usercode.signature import Function
+from .backlog import Hand, Run
+from .watchdog import Board
+
+if TYPE_CHECKING:       # most slaves do without
+    import asyncio
+
+NAP = 0.5               # seconds between two looks whether to hurry
+BEATS = 8               # in the time that a job may take
+
+
+class Workers:
+    """``hand.workers`` of them, which call ``handler``.
+
+    ``leaving`` is set when the slave is to end soon; ``board`` is where to
+    write who is at which job, for a supervisor to see, if it wants to.
+    """
+
+    def __init__(self, hand: Hand, handler: Handler,
+                 leaving: threading.Event, board: Optional[Board] = None):
+        self._hand = hand
+        self._handler = handler
+        self._leaving = leaving
+        self._board = board
+        self._errors: List[OperatorError] = []
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Work until there are no more jobs.
+
+        Calls ``ready`` when all workers are set up.  Raises OperatorError
+        when `setup` raises; before that, then no job was taken.
+        """
+        count = self._hand.workers
+        if self._handler.is_async:
+            import asyncio
+            asyncio.run(self._work_async(ready))
+            return
+        ended = threading.Event()
+        if self._board is not None:
+            self._board.beat()          # before any job can hold the GIL
+            threading.Thread(target=self._beat, args=(self._board, ended),
+                             name='beat', daemon=True).start()
+        barrier = threading.Barrier(count, ready)
+        if count == 1:
+            self._work(barrier, 0)
+        else:
+            threads = [threading.Thread(target=self._work, args=(barrier, n),
+                                        name=f'worker-{n + 1}')
+                       for n in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        ended.set()
+        for error in self._errors:
+            raise error
+
+    # -- a thread ---------------------------------------------------------
+
+    def _work(self, barrier: threading.Barrier, slot: int) -> None:
+        hand = self._hand
+        try:
+            with self._handler.set_up() as call:
+                barrier.wait()
+                while True:
+                    run = hand.take()
+                    if run is None:
+                        break
+                    self._handler.work(
+                        self._watched(call, run, slot), run,
+                        Ways(partial(hand.fail, run), self._leaving.wait,
+                             run.interrupt))
+                    hand.bring(run)
+        except OperatorError as error:
+            self._errors.append(error)
+            barrier.abort()
+        except threading.BrokenBarrierError:
+            pass                # another worker could not be set up
+
+    def _beat(self, board: Board, ended: threading.Event) -> None:
+        """Tell the supervisor that no job holds the GIL."""
+        while not ended.wait(board.limit / BEATS):
+            board.beat()
+
+    def _watched(self, call: Function, run: Run, slot: int) -> Function:
+        """``call``, with each call of it written on the board."""
+        board = self._board
+        if board is None:
+            return call
+
+        def watched(job: Any) -> Any:
+            first = run.current()
+            count = len(job) if self._handler.lists else 1
+            board.begin(slot, first, first + count - 1)
+            if run.forgotten:       # another job has its number by now
+                board.begin(slot, 0, 0)
+            try:
+                return call(job)
+            finally:
+                board.end(slot)
+        return watched
+
+    # -- an event loop ----------------------------------------------------
+
+    async def _work_async(self, ready: Callable[[], None]) -> None:
+        import asyncio
+        waiting = asyncio.Lock()
+        async with self._handler.set_up_async() as call:
+            ready()
+            beat = asyncio.ensure_future(self._beat_async())
+            await asyncio.gather(*(self._task(call, waiting)
+                                   for _ in range(self._hand.workers)))
+            beat.cancel()
+            await asyncio.wait([beat])
+
+    async def _task(self, call: Function, waiting: 'asyncio.Lock') -> None:
+        hand = self._hand
+        while True:
+            # One waits for all, on a thread, as there may be thousands.
+            run = hand.take(wait=False)
+            if run is None:
+                async with waiting:
+                    run = hand.take(wait=False) or await _on_thread(hand.take)
+            if run is None:
+                return
+            await self._handler.work_async(
+                call if self._board is None else
+                partial(self._in_time, self._board, call, run), run,
+                Ways(partial(hand.fail, run), self._pause, run.interrupt))
+            hand.bring(run)
+
+    async def _pause(self, seconds: float) -> None:
+        import asyncio
+        while seconds > 0 and not self._leaving.is_set():
+            await asyncio.sleep(min(seconds, NAP))
+            seconds -= NAP
+
+    async def _beat_async(self) -> None:
+        """Tell the supervisor that the event loop goes on.
+
+        When it does not, nobody knows which of its jobs is at fault.
+        """
+        import asyncio
+        board = self._board
+        if board is None:
+            return
+        try:
+            while True:
+                board.begin(0, 0, 0)
+                await asyncio.sleep(board.limit / BEATS)
+        finally:
+            board.end(0)
+
+    async def _in_time(self, board: Board, call: Function, run: Run,
+                       job: Any) -> Any:
+        """``await call(job)``, but no longer than the board allows.
+
+        Then it is cancelled; as long again, and it is on the board, as one
+        that does not let itself be cancelled.
+        """
+        import asyncio
+        task: Any = asyncio.current_task()
+        first = run.current()
+        count = len(job) if self._handler.lists else 1
+        late = False
+
+        def cancel() -> None:
+            nonlocal late
+            late = True
+            if not run.forgotten:
+                board.begin(1, first, first + count - 1)
+            task.cancel()
+        timer = asyncio.get_running_loop().call_later(board.limit, cancel)
+        try:
+            return await call(job)
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            if hasattr(task, 'uncancel'):       # from 3.11 on
+                task.uncancel()
+            raise asyncio.TimeoutError(
+                f'it took longer than {board.limit:g} s '
+                '(--job-timeout)') from None
+        finally:
+            timer.cancel()
+            if late:
+                board.end(1)
+
+
+async def _on_thread(function: Callable[[], Any]) -> Any:
+    import asyncio
+    return await asyncio.get_running_loop().run_in_executor(None, function)

@@ -1,0 +1,102 @@
+"""Keys and jobs as JSON: a literal where that is exact, else a pickle.
+
+A literal is what a person can read: ``30421``, ``('eu', 17)``.  It is used
+only when reading it gives the same value of the same types.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import pickle
+from typing import Any
+
+from ..errors import ConfigError, OperatorError
+from ..text import safe_repr, short, summary
+
+MAX_KEY = 64 * 1024         # bytes of an encoded key
+MAX_LITERAL = 64 * 1024     # reading a literal takes 100 times its size
+PICKLE_PROTOCOL = 4         # one that every supported Python reads
+
+_SCALARS = (type(None), bool, int, float, complex, str, bytes)
+_REMEDY = 'give the module a get_key(job) that returns a plain value, an id'
+
+
+def encode_key(key: Any) -> dict[str, str]:
+    """``{'literal': text}`` or ``{'pickle': base64, 'repr': text}``.
+
+    Raises OperatorError when ``key`` is None, cannot be pickled, does not
+    come back equal, or takes more than 64 kB.
+    """
+    if key is None:
+        raise OperatorError(f'the key of a job is None: {_REMEDY}')
+    try:
+        encoded = encode(key)
+        equal = bool(decode(encoded) == key)
+    except Exception as error:
+        raise _refused(key, summary(error)) from error
+    if not equal:
+        raise _refused(key, 'its pickle does not come back as an equal value')
+    if len(json.dumps(encoded)) > MAX_KEY:
+        raise _refused(key, 'it takes more than 64 kB')
+    return encoded
+
+
+def decode_key(encoded: dict[str, str]) -> Any:
+    """The key that ``encode_key`` was given.
+
+    Raises ConfigError when its pickle cannot be read here.
+    """
+    try:
+        return decode(encoded)
+    except Exception as error:
+        raise ConfigError(
+            f'the saved key {short(encoded.get("repr", ""))} cannot be '
+            f'unpickled here ({summary(error)}): make what it needs '
+            'importable, or start over with --reset') from error
+
+
+def encode(value: Any) -> dict[str, str]:
+    """As ``encode_key``, of any value; raises whatever pickling it raises."""
+    pickled = pickle.dumps(value, PICKLE_PROTOCOL)
+    literal = _literal(value) if len(pickled) <= MAX_LITERAL else None
+    if literal is not None:
+        return {'literal': literal}
+    return {'pickle': base64.b64encode(pickled).decode('ascii'),
+            'repr': safe_repr(value)}
+
+
+def decode(encoded: dict[str, str]) -> Any:
+    """What ``encode`` was given; raises whatever unpickling it raises."""
+    if 'literal' in encoded:
+        return ast.literal_eval(encoded['literal'])
+    return pickle.loads(base64.b64decode(encoded['pickle'], validate=True))
+
+
+def _literal(value: Any) -> str | None:
+    """The repr of ``value`` if that says all about it, else None."""
+    try:
+        if not _plain(value):
+            return None
+        text = repr(value)
+        # Of plain values no two differ and have one repr (-0.0 and 0.0,
+        # True and 1 do differ in it), so this compares values and types.
+        return text if repr(ast.literal_eval(text)) == text else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None     # nan, inf, an int too long to print, very deep lists
+
+
+def _plain(value: Any) -> bool:
+    """Made of the very types of literals, not of subclasses of them."""
+    kind = type(value)
+    if kind in (tuple, list, set):
+        return all(map(_plain, value))
+    if kind is dict:
+        return all(_plain(k) and _plain(v) for k, v in value.items())
+    return kind in _SCALARS
+
+
+def _refused(key: Any, why: str) -> OperatorError:
+    return OperatorError(
+        f'the key {short(safe_repr(key))} cannot be saved ({why}): {_REMEDY}')

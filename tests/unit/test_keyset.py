@@ -1,0 +1,543 @@
+"""Walks of real tables: SQLite's, PostgreSQL's, Django's."""
+
+import collections
+import contextlib
+import sqlite3
+import uuid
+from typing import NamedTuple
+
+import django
+import psycopg
+import pytest
+from django.conf import settings
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import rows as row_factories
+
+from taskmaster.errors import OperatorError
+from taskmaster.iterators.keyset import RangeQuerySetWrapper, keyset
+
+settings.configure(DATABASES={'default': {
+    'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}},
+    DEFAULT_AUTO_FIELD='django.db.models.AutoField')
+django.setup()
+
+from django.db import connection, models  # noqa: E402  (after the settings)
+from django.test.utils import CaptureQueriesContext  # noqa: E402
+
+
+class Post(models.Model):
+    title = models.TextField(unique=True, null=True)
+    number = models.IntegerField(null=True)
+
+    class Meta:
+        app_label = 'tests'
+
+
+class Token(models.Model):
+    id = models.UUIDField(primary_key=True)
+
+    class Meta:
+        app_label = 'tests'
+
+
+class Country(models.Model):
+    code = models.CharField(primary_key=True, max_length=2)
+
+    class Meta:
+        app_label = 'tests'
+
+
+@pytest.fixture
+def db():
+    with contextlib.closing(sqlite3.connect(':memory:')) as db:
+        yield db
+
+
+@pytest.fixture
+def pg(database):
+    with psycopg.connect(database, autocommit=True) as pg:
+        yield pg
+
+
+def table(db, kind, keys, columns='id', mark='?'):
+    """Make the table `rows`, with a number for each row beside its key."""
+    names = columns.replace(' ', '').split(',')
+    db.execute('CREATE TABLE rows ({}, number integer)'.format(
+        ', '.join(f'{name} {kind}' for name in names)))
+    cursor = db.cursor()
+    cursor.executemany(
+        f'INSERT INTO rows ({columns}, number) '
+        f'VALUES ({", ".join([mark] * (len(names) + 1))})',
+        [(*(key if isinstance(key, tuple) else (key,)), number)
+         for number, key in enumerate(keys)])
+    return [key + (number,) if isinstance(key, tuple) else (key, number)
+            for number, key in enumerate(keys)]
+
+
+QUERY = 'SELECT * FROM rows'
+
+
+# -- every row, once ------------------------------------------------------
+
+@given(st.data())
+def test_any_walk_is_a_part_of_the_sorted_scan(data):
+    part = st.one_of(st.integers(-3, 3), st.sampled_from(['a', 'B', 'ü']))
+    key = st.tuples(part, part)
+    keys = data.draw(st.lists(key, unique=True))
+    last = data.draw(st.one_of(st.none(), key))
+    step = data.draw(st.integers(1, 5))
+    descending = data.draw(st.booleans())
+    with contextlib.closing(sqlite3.connect(':memory:')) as db:
+        table(db, '', keys, 'a, b')
+        sign, order = ('<', 'DESC') if descending else ('>', 'ASC')
+        where, values = '', ()
+        if last:
+            where, values = f'WHERE (a, b) {sign} (?, ?)', last
+        expected = db.execute(f'{QUERY} {where} ORDER BY a {order}, b {order}',
+                              values).fetchall()
+        assert list(keyset(db, QUERY, key=('a', 'b'), last=last, step=step,
+                           descending=descending)) == expected
+
+
+@pytest.mark.parametrize('step', range(1, 6))
+@pytest.mark.parametrize('descending', [False, True])
+def test_zero_is_the_beginning_and_a_key_like_another(db, step, descending):
+    rows = table(db, 'INTEGER PRIMARY KEY', [-2, -1, 0, 1, 2])
+    expected = rows[::-1] if descending else rows
+    for last in 0, None:
+        assert list(keyset(db, QUERY, key='id', last=last, step=step,
+                           descending=descending)) == expected
+
+
+def test_from_text_to_numbers(db):
+    """Each text is above each number in SQLite, and Python cannot tell."""
+    table(db, '', ['b', 1, 'a', 2.5, b'x'])
+    for step in range(1, 7):
+        assert [row[0] for row in keyset(db, QUERY, key='id', step=step)] == [
+            1, 2.5, 'a', 'b', b'x']
+
+
+def test_an_empty_table(db):
+    table(db, '', [])
+    assert list(keyset(db, QUERY, key='id')) == []
+
+
+@pytest.mark.parametrize('parameters, where', [
+    ((10, 'x%'), 'id >= ? AND name LIKE ?'),
+    ({'least': 10, 'like': 'x%'}, 'id >= :least AND name LIKE :like')])
+def test_a_query_with_parameters(db, parameters, where):
+    db.execute('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)')
+    db.executemany('INSERT INTO users VALUES (?, ?)', [
+        (number, 'xy'[number % 2]) for number in range(30)])
+    assert list(keyset(
+        db, f'SELECT name, id AS "Id" FROM users WHERE {where}  -- even\n;',
+        key='"Id"', last=12, step=3, parameters=parameters)) == [
+            ('x', number) for number in range(14, 30, 2)]
+
+
+class Point(NamedTuple):
+    id: int
+    number: int
+
+
+ROWS = {
+    'tuple': None, 'sqlite3.Row': sqlite3.Row,
+    'dict': lambda cursor, row: dict(
+        zip((column[0] for column in cursor.description), row)),
+    'named tuple': lambda cursor, row: Point(*row)}
+
+
+@pytest.mark.parametrize('factory', ROWS.values(), ids=ROWS)
+def test_rows_come_as_the_cursor_gives_them(db, factory):
+    table(db, '', range(1, 8))
+    db.row_factory = factory
+    rows = list(keyset(db, QUERY, key='ID', step=2))
+    expected = db.execute(QUERY).fetchall()
+    assert rows == expected
+    assert {type(row) for row in rows} == {type(expected[0])}
+
+
+def test_a_row_without_the_key(db):
+    table(db, 'text', ['one', 'two'])
+    db.row_factory = lambda cursor, row: row[0]
+    with pytest.raises(OperatorError, match='a str has no key id'):
+        list(keyset(db, 'SELECT id FROM rows', key='id'))
+
+
+# -- while rows are changed -----------------------------------------------
+
+def test_the_key_is_bound_before_the_row_is_given_away(db):
+    table(db, '', range(1, 8))
+    db.row_factory = ROWS['dict']
+    found = []
+    for row in keyset(db, QUERY, key='id', step=2):
+        found.append(row['id'])
+        row['id'] = -1
+        db.execute('DELETE FROM rows WHERE id = ?', found[-1:])
+    assert found == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_one_page_is_in_memory(db):
+    alive, most = [0], [0]
+
+    class Row:
+        def __init__(self, cursor, row):
+            self.id = row[0]
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+    table(db, '', range(1, 101))
+    db.row_factory = Row
+    assert sum(1 for row in keyset(db, QUERY, key='id', step=10)) == 100
+    assert most[0] <= 10 + 1 + 1    # a page, its look ahead, the one in hand
+
+
+def test_nothing_is_retried():
+    asked = []
+
+    def fetch(last, limit):
+        asked.append(last)
+        if last == 2:
+            raise ConnectionError('gone')
+        return [(last + 1,), (last + 2,), (last + 3,)]
+    rows = keyset(fetch, key=0, last=0, step=2)
+    assert [next(rows), next(rows)] == [(1,), (2,)]
+    with pytest.raises(ConnectionError):
+        next(rows)
+    assert asked == [0, 2]
+    assert list(rows) == []         # as any generator that has raised
+
+
+# -- keys that nothing can go on from -------------------------------------
+
+@pytest.mark.parametrize('step', range(1, 6))
+@pytest.mark.parametrize('descending', [False, True])
+@pytest.mark.parametrize('keys', [[1, 2, 2, 3], ['a', 'b', 'b', 'c']])
+def test_a_key_that_repeats(db, step, descending, keys):
+    table(db, '', keys)
+    rows = keyset(db, QUERY, key='id', step=step, descending=descending)
+    with pytest.raises(OperatorError, match='keys must be unique'):
+        list(rows)
+
+
+@pytest.mark.parametrize('step', range(1, 6))
+def test_a_key_of_two_that_repeats(db, step):
+    table(db, '', [(1, 'a'), (1, 'b'), (1, 'b'), (2, 'a')], 'a, b')
+    with pytest.raises(OperatorError, match=r"the key \(1, 'b'\) came \(1"):
+        list(keyset(db, QUERY, key=['a', 'b'], step=step))
+
+
+@pytest.mark.parametrize('null', range(3))
+@pytest.mark.parametrize('system, mark', [('db', '?'), ('pg', '%s')])
+def test_nulls_are_refused(request, system, mark, null):
+    """Wherever the database sorts them: no page would have them."""
+    connection = request.getfixturevalue(system)
+    odd = [2, 2, 2]
+    odd[null] = None
+    table(connection, 'integer', [(1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 3),
+                                  (2, 3, 1), tuple(odd)], 'a, b, c', mark)
+    names = ['a', 'b', 'c']
+    query = f'{QUERY} WHERE {names[null]} IS NOT NULL'
+    for step in range(1, 8):
+        for descending in False, True:
+            with pytest.raises(OperatorError,
+                               match=f'{names[null]} is NULL|None'):
+                list(keyset(connection, QUERY, key=names, step=step,
+                            descending=descending))
+            assert len(list(keyset(connection, query, key=names, step=step,
+                                   descending=descending))) == 5
+
+
+@pytest.mark.parametrize('page', [
+    lambda last: [(1,), (2,), (3,)],                # whatever is asked for
+    lambda last: [(last + 2,), (last + 1,)],        # in another order
+    lambda last: [(last,), (last + 1,)],            # from it, not after it
+    lambda last: [(1,), (2,)] if last == 1 else [],     # and at once
+    lambda last: [(last - 1,)],                     # the other way
+    lambda last: [('a',), ('b',)] if last else [(1,)],
+    lambda last: [(None,)], lambda last: [((1, None),)]])
+def test_a_fetch_that_goes_nowhere(page):
+    asked = []
+
+    def fetch(last, limit):
+        asked.append(last)
+        return page(last)
+    with pytest.raises(OperatorError):
+        for row in keyset(fetch, key=0, last=1, step=2):
+            assert len(asked) < 4
+
+
+# -- a function that fetches ----------------------------------------------
+
+def fetch_from(numbers, most=100):
+    def fetch(last, limit):
+        return [dict(id=number, pair=(number // 2, number % 2))
+                for number in numbers if number > (last or 0)][:limit][:most]
+    return fetch
+
+
+@pytest.mark.parametrize('most', [1, 2, 3, 100])
+@pytest.mark.parametrize('key', ['id', lambda row: row['id']])
+def test_a_fetch_may_give_less_than_a_page(most, key):
+    rows = keyset(fetch_from(range(1, 20), most), key=key, last=5, step=3)
+    assert [row['id'] for row in rows] == list(range(6, 20))
+
+
+def test_keys_of_a_fetch():
+    points = [Point(number // 3, number % 3) for number in range(1, 12)]
+
+    def fetch(last, limit):
+        return [point for point in points if point > (last or ())][:limit]
+    for key in ('id', 'number'), (0, 1), tuple:
+        assert list(keyset(fetch, key=key, step=4)) == points
+
+
+# -- arguments ------------------------------------------------------------
+
+@pytest.mark.parametrize('arguments, says', [
+    (dict(key='lost'), 'no such column: page.lost'),
+    (dict(key='"lost"'), 'no such column: page.lost'),
+    (dict(key='rowid'), 'gives no column rowid, only id, number'),
+    (dict(key=('id', 'number'), last=5), 'last=5 is no key of 2 columns'),
+    (dict(key=('id', 'number'), last=(1, 2, 3)), 'is no key of 2 columns'),
+    (dict(key='id', step=0), 'step=0 is too small'),
+    (dict(key=tuple), 'the names of the columns')])
+def test_what_does_not_fit(db, arguments, says):
+    table(db, '', range(3))
+    with pytest.raises((OperatorError, sqlite3.Error), match=says):
+        list(keyset(db, QUERY, **arguments))
+
+
+def test_what_is_no_connection(db):
+    with pytest.raises(OperatorError, match='needs a connection .* not str'):
+        keyset('users.db', QUERY, key='id')
+    with pytest.raises(OperatorError, match='a query, and the names'):
+        keyset(db, key='id')
+
+    class Unknown:
+        def cursor(self):
+            raise AssertionError
+    with pytest.raises(OperatorError, match='fetch.last, limit. instead'):
+        keyset(Unknown(), QUERY, key='id')
+
+
+# -- the plans ------------------------------------------------------------
+
+def test_the_index_is_used_by_sqlite(db):
+    db.execute('CREATE TABLE rows (a INT, b INT, c INT, PRIMARY KEY (a, b))')
+    db.executemany('INSERT INTO rows VALUES (?, ?, 0)', [
+        (number // 10, number % 10) for number in range(100)])
+    queries = []
+    db.set_trace_callback(queries.append)
+    query = 'SELECT b, a FROM rows WHERE c = ?'
+    for descending in False, True:
+        list(keyset(db, query, key=('a', 'b'), step=30, parameters=[0],
+                    descending=descending))
+    db.set_trace_callback(None)
+    assert len(queries) == 2 * (4 + 4)      # pages, and looks for a NULL
+    for query in queries:
+        [plan, *more] = [row[3] for row in
+                         db.execute(f'EXPLAIN QUERY PLAN {query}')]
+        assert 'USING INDEX' in plan and not more
+
+
+class Recording(psycopg.Cursor):
+    """Keeps what it is told to execute."""
+
+    said = []
+
+    def execute(self, query, params=None, **options):
+        self.said.append((query, params))
+        return super().execute(query, params, **options)
+
+
+def test_the_index_is_used_by_postgresql(pg):
+    pg.execute('CREATE TABLE rows (a INT, b INT, c INT, PRIMARY KEY (a, b))')
+    pg.execute('INSERT INTO rows SELECT n / 1000, n % 1000, 0'
+               ' FROM generate_series(1, 100000) n')
+    pg.execute('ANALYZE rows')
+    pg.cursor_factory, Recording.said = Recording, []
+    query = 'SELECT b, a FROM rows WHERE c = %s'
+    for descending in False, True:
+        list(keyset(pg, query, key=('a', 'b'), step=30_000, parameters=[0],
+                    descending=descending))
+    pg.cursor_factory = psycopg.Cursor
+    said, pages = Recording.said, 0
+    assert len(said) == 2 * (4 + 4)
+    for mode in 'force_custom_plan', 'force_generic_plan':
+        pg.execute(f'SET plan_cache_mode = {mode}')
+        for query, parameters in said:
+            for number, _ in enumerate(parameters, 1):
+                query = query.replace('%s', f'${number}', 1)
+            pg.execute(f'PREPARE walk AS {query}')
+            plan = '\n'.join(line for line, in pg.execute(
+                f'EXPLAIN EXECUTE walk ({", ".join(map(str, parameters))})'))
+            pg.execute('DEALLOCATE walk')
+            assert 'Index Scan' in plan and 'Sort' not in plan, plan
+            pages += 'Index Cond: (ROW(a, b)' in plan
+    assert pages == 2 * 2 * 3       # those but the first begin in the middle
+
+
+# -- PostgreSQL -----------------------------------------------------------
+
+class Made:
+    def __init__(self, id, number):
+        self.id, self.number = id, number
+
+    def __eq__(self, other):
+        return (self.id, self.number) == (other.id, other.number)
+
+
+@pytest.mark.parametrize('factory', [
+    row_factories.tuple_row, row_factories.dict_row,
+    row_factories.namedtuple_row, row_factories.class_row(Made)])
+def test_rows_of_psycopg(pg, factory):
+    table(pg, 'integer', range(-5, 6), mark='%s')
+    pg.row_factory = factory
+    expected = pg.execute(f'{QUERY} ORDER BY id DESC').fetchall()
+    assert list(keyset(pg, QUERY, key='id', step=3,
+                       descending=True)) == expected
+
+
+def test_parameters_of_psycopg(pg):
+    table(pg, 'text', ['50%', '10%', '7'], mark='%s')
+    for where, parameters in (
+            ("id LIKE '%%0\\%%'", ()), ('id LIKE %s', [r'%0\%']),
+            ('id LIKE %(like)s', {'like': r'%0\%'})):
+        rows = keyset(pg, f'{QUERY} WHERE {where}', key='id', step=1,
+                      parameters=parameters)
+        assert [row[0] for row in rows] == ['10%', '50%']
+
+
+@pytest.mark.parametrize('kind, keys', [
+    ('text COLLATE "en-x-icu"', ['a', 'B', 'c', 'D', 'ä', 'Z', '_', '-1']),
+    ('uuid', [uuid.UUID(int=7 ** number) for number in range(40)]),
+    ('numeric', [number / 8 for number in range(-20, 20)]),
+    ('real', [number / 8 for number in range(-20, 20)]),
+    ('bytea', [b'\0', b'\xff', b'a', b''])], ids=lambda x: str(x)[:8])
+@pytest.mark.parametrize('descending', [False, True])
+def test_types_of_postgresql(pg, kind, keys, descending):
+    table(pg, kind, keys, mark='%s')
+    expected = pg.execute(
+        f'{QUERY} ORDER BY id {"DESC" * descending}').fetchall()
+    for step in 1, 3, 100:
+        assert list(keyset(pg, QUERY, key='id', step=step,
+                           descending=descending)) == expected
+    for at in range(len(keys)):
+        assert list(keyset(pg, QUERY, key='id', last=expected[at][0] or None,
+                           descending=descending)) == (
+            expected[at + 1:] if expected[at][0] else expected)
+
+
+def test_nothing_is_held_open_between_pages(pg, database):
+    """No transaction, so no snapshot, which would keep vacuum off."""
+    table(pg, 'integer', range(9), mark='%s')
+    with psycopg.connect(database, autocommit=True) as other:
+        for _ in keyset(pg, QUERY, key='id', step=2):
+            assert other.execute(
+                'SELECT state, backend_xmin FROM pg_stat_activity'
+                ' WHERE pid = %s', [pg.info.backend_pid]).fetchone() == (
+                    'idle', None)
+
+
+def test_a_connection_that_would_hold_a_transaction_open(database):
+    with psycopg.connect(database) as db:
+        with pytest.raises(OperatorError, match='set its autocommit = True'):
+            keyset(db, QUERY, key='id')
+
+
+# -- Django ---------------------------------------------------------------
+
+@pytest.fixture(autouse=True, scope='module')
+def django_tables():
+    with connection.schema_editor() as editor:
+        for model in Post, Token, Country:
+            editor.create_model(model)
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def posts():
+    """Posts with the keys -2 .. 7, whose titles go the other way."""
+    Post.objects.all().delete()
+    Post.objects.bulk_create(Post(pk=pk, title=f't{9 - pk:02}')
+                             for pk in range(-2, 8))
+    yield Post.objects.all()
+    Post.objects.all().delete()
+
+
+@pytest.mark.parametrize('step', [1, 2, 3, 100])
+def test_a_queryset(posts, step):
+    def walk(last, order_by='pk'):
+        return [post.pk for post in RangeQuerySetWrapper(
+            posts, min_id=last, step=step, order_by=order_by)]
+    every = list(range(-2, 8))
+    for last in 0, None, '':
+        assert walk(last) == every
+        assert walk(last, '-pk') == every[::-1]
+        assert walk(last, 'title') == every[::-1]
+        assert walk(last, '-title') == every
+    assert walk(3) == [3, 4, 5, 6, 7]
+    assert walk(-1) == every[1:]
+    assert walk(3, '-pk') == [3, 2, 1, 0, -1, -2]
+    assert walk('t04', 'title') == [5, 4, 3, 2, 1, 0, -1, -2]
+    assert walk(99) == []
+
+
+def test_a_queryset_can_be_walked_twice(posts):
+    walk = RangeQuerySetWrapper(posts.filter(pk__gt=2), min_id=4, step=2)
+    assert [post.pk for post in walk] == [post.pk for post in walk] == [
+        4, 5, 6, 7]
+
+
+def test_objects_that_change_or_go_while_they_are_walked(posts):
+    found = []
+    for post in RangeQuerySetWrapper(posts, step=3):
+        found.append(post.pk)
+        post.delete()               # this sets its pk to None
+    assert found == list(range(-2, 8))
+    assert not posts.exists()
+
+
+def test_values(posts):
+    assert [post['id'] for post in RangeQuerySetWrapper(
+        posts.values('id', 'title'), 3, step=2, order_by='id')] == [
+            3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize('model, keys', [
+    (Token, [uuid.UUID(int=7 ** number) for number in range(9)]),
+    (Country, ['DE', 'at', 'ch', '-1', '_'])])
+def test_keys_that_are_no_numbers(model, keys):
+    model.objects.all().delete()
+    model.objects.bulk_create(model(pk=key) for key in keys)
+    keys = sorted(keys)
+    for last, expected in (0, keys), (None, keys), (keys[3], keys[3:]):
+        assert [row.pk for row in RangeQuerySetWrapper(
+            model.objects.all(), min_id=last, step=2)] == expected
+
+
+def test_an_order_that_loses_objects_is_refused(posts):
+    Post.objects.filter(pk__gt=2).update(number=5)
+    with pytest.raises(OperatorError, match='number is NULL'):
+        list(RangeQuerySetWrapper(posts, order_by='number'))
+    Post.objects.filter(pk__lt=3).update(number=models.F('id'))
+    for step in range(1, 9):
+        with pytest.raises(OperatorError, match='the key 5 came 5'):
+            list(RangeQuerySetWrapper(posts, step=step, order_by='number'))
+    with pytest.raises(OperatorError, match='step=-1 is too small'):
+        RangeQuerySetWrapper(posts, step=-1)
+
+
+def test_pages_are_queries_by_primary_key(posts):
+    with CaptureQueriesContext(connection) as queries:
+        walk = iter(RangeQuerySetWrapper(posts, step=4))
+        collections.deque(walk, maxlen=0)
+    sql = [query['sql'] for query in queries]
+    assert len(sql) == 1 + 3        # is there a NULL?  and the pages
+    assert not any('OFFSET' in query for query in sql)
+    assert all('WHERE' in query and '> ' in query for query in sql[2:])
