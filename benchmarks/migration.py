@@ -27,8 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / 'examples' / 'postgres_migration.py'
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'examples'),
-                str(ROOT / 'tests' / 'process')]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support'),
+                str(ROOT / 'examples')]
 
 import postgres  # noqa: E402
 import postgres_migration as example  # noqa: E402

@@ -1,10 +1,10 @@
 r"""Random blows at slaves, supervisor and master while numbered jobs run.
 
-    python tests/stress.py --minutes 10 --seed 1
-    python tests/stress.py --minutes 2 --gently             none twice
-    python tests/stress.py --minutes 2 --break leased       has to fail
-    python tests/stress.py --minutes 4 --break unrecorded --failing 4000 \
-        --jobs 200000 --slow 0.2                            has to fail
+    python tests/tools/stress.py --minutes 10 --seed 1
+    python tests/tools/stress.py --minutes 2 --gently             none twice
+    python tests/tools/stress.py --minutes 2 --break leased       has to fail
+    python tests/tools/stress.py --minutes 4 --break unrecorded \
+        --failing 4000 --jobs 200000 --slow 0.2            has to fail
 
 A master, `tm-spawn` and one more `tm-slave` are started in a folder of
 their own; SIGKILL, SIGSTOP (and SIGCONT), SIGTERM and SIGINT hit them at
@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from stress_checker import SECOND, Checker, Death, Stop, Story
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXPIRY = 6.0                # seconds, instead of 60
 PEACE = 180.0               # seconds in which a run in peace must complete
 LONG_RUN = 240.0            # seconds of blows, after which it gets its peace

@@ -1,6 +1,6 @@
 """Strangers at the port of a running master, of every kind.
 
-    python tests/hostile.py --connections 10000 [--tls]
+    python tests/tools/hostile.py --connections 10000 [--tls]
 
 starts a master and two slaves, sends it the strangers while jobs run, and
 has a new slave served every now and then; prints how long that took, what
@@ -24,8 +24,8 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
 
 from fakes import KEY, introduction, report, take  # noqa: E402
 
