@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
 import postgres  # noqa: E402
 import psycopg  # noqa: E402
 
-from taskmaster.iterators.keyset import keyset  # noqa: E402
+from taskmaster.iterators import keyset  # noqa: E402
 
 STEP = 1000
 QUERY = 'SELECT id, name, mail FROM users'

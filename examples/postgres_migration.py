@@ -39,7 +39,7 @@ from decimal import Decimal
 
 import psycopg
 
-from taskmaster.iterators.keyset import keyset
+from taskmaster.iterators import keyset
 
 OLD = '''
     SELECT aid, bid, abalance, bbalance

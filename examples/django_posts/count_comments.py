@@ -36,7 +36,7 @@ django.setup()      # before the models are imported, here and in each slave
 from blog.models import Comment, Post  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
-from taskmaster.iterators.keyset import RangeQuerySetWrapper  # noqa: E402
+from taskmaster.iterators import RangeQuerySetWrapper  # noqa: E402
 
 
 def get_jobs(last=0):

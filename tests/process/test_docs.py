@@ -16,7 +16,7 @@ import pytest
 from hosts import Network
 from programs import PACKAGE, eventually
 
-from taskmaster.iterators.keyset import keyset
+from taskmaster.iterators import keyset
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'

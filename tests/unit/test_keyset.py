@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import pkgutil
 import sqlite3
 import uuid
 from typing import NamedTuple
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import rows as row_factories
 
+from taskmaster import iterators
 from taskmaster.errors import OperatorError
-from taskmaster.iterators.keyset import RangeQuerySetWrapper, keyset
+from taskmaster.iterators import RangeQuerySetWrapper, keyset
 
 settings.configure(DATABASES={'default': {
     'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}},
@@ -76,6 +78,16 @@ def table(db, kind, keys, columns='id', mark='?'):
 
 
 QUERY = 'SELECT * FROM rows'
+
+
+def test_no_room_is_called_as_what_is_in_it():
+    """Or importing `taskmaster.iterators.x` would hide a function x."""
+    rooms = {room.name for room in pkgutil.iter_modules(iterators.__path__)}
+    assert not rooms & set(iterators.__all__)
+    for name in iterators.__all__:
+        assert callable(getattr(iterators, name))
+    with pytest.raises(AttributeError, match="no attribute 'lost'"):
+        iterators.lost
 
 
 # -- every row, once ------------------------------------------------------
