@@ -15,11 +15,11 @@ from itertools import islice
 from typing import Any, Callable, Iterator, List, Optional
 
 from .console.progress import Progress, Status
-from .console.summary import Tally
+from .console.summary import Summary
 from .errors import EX_FAILED_JOBS, SaveError, TaskmasterError, TooManyFailures
 from .master.ledger import FailedJob
 from .master.recorder import Recorder
-from .slave.backlog import Run
+from .slave.backlog import Chunk
 from .text import summary, traceback_of
 from .usercode.handler import Handler, Ways
 from .usercode.source import MUTABLE, after_last, opened, raised, same_again
@@ -47,7 +47,7 @@ class Inline:
         self._too_many = too_many
         self._limit = limit
         self._total = total
-        self._tally = Tally()
+        self._summary = Summary()
         self._name = f'{socket.gethostname()}:{os.getpid()}'
         self._finished = 0          # jobs of this start
         self._last: Any = None      # of them
@@ -93,23 +93,23 @@ class Inline:
                 finally:
                     self._progress.finish(self._status())
                     if code is not None:
-                        self._tally.say(self._finished, recorder, code,
-                                        limited=limited)
+                        self._summary.say(self._finished, recorder, code,
+                                          limited=limited)
         finally:
             recorder.close()
 
     def _work(self) -> None:
         with self._handler.set_up() as call:
-            for run in self._runs():
-                self._handler.work(call, run, self._ways(run, time.sleep))
+            for chunk in self._chunks():
+                self._handler.work(call, chunk, self._ways(chunk, time.sleep))
 
     async def _work_async(self) -> None:
         async with self._handler.set_up_async() as call:
-            for run in self._runs():
+            for chunk in self._chunks():
                 await self._handler.work_async(
-                    call, run, self._ways(run, asyncio.sleep))
+                    call, chunk, self._ways(chunk, asyncio.sleep))
 
-    def _runs(self) -> Iterator[Run]:
+    def _chunks(self) -> Iterator[Chunk]:
         """A job each, or a list; each is finished when the next is asked."""
         size = (self._handler.batch or BATCH) if self._handler.lists else 1
         error: Optional[BaseException] = None
@@ -134,7 +134,7 @@ class Inline:
             except BaseException as theirs:
                 error = theirs      # those before it are to be handled
             if some:
-                yield Run(self._finished + 1, some)
+                yield Chunk(self._finished + 1, some)
                 self._finished += len(some)
                 self._last = some[-1]
                 self._look()
@@ -142,10 +142,10 @@ class Inline:
                 return
         raise raised(error) from error
 
-    def _ways(self, run: Run, pause: Callable[[float], Any]) -> Ways:
+    def _ways(self, chunk: Chunk, pause: Callable[[float], Any]) -> Ways:
         def fail(error: BaseException, attempts: int) -> None:
-            number = run.current()
-            failed = FailedJob(number, run.jobs[number - run.first],
+            number = chunk.current()
+            failed = FailedJob(number, chunk.jobs[number - chunk.first],
                                summary(error), traceback_of(error),
                                self._name, attempts)
             try:
@@ -154,8 +154,8 @@ class Inline:
                 raise SaveError('cannot write the failures file '
                                 f'({summary(trouble)}); that job and those '
                                 'after it will run again') from trouble
-            self._tally.add([failed.error])
-            if self._too_many(self._tally.failed, number):
+            self._summary.add([failed.error])
+            if self._too_many(self._summary.failed, number):
                 raise TooManyFailures(
                     'stopped by too many failed jobs (--max-failures); see '
                     'the failures file, then start again')

@@ -24,7 +24,7 @@ def run(options: Namespace) -> int:
     from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_QUOTA, OVER,
                                 RETIRED, watch_parent)
     from ..slave.slave import Slave
-    from ..slave.watchdog import find_board
+    from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
     from ..wire.client import connect
 
@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
         if not told:
             told.append(CONNECTED)
             tell(CONNECTED)
-    board = find_board(environ)
+    watchdog = find_watchdog(environ)
     secret, place = key_of(options), address_of(options)
     tls = trust_of(options)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
         None if ':' in options.target else target.name,
         options.threads, timeout=options.timeout,
         after=environ.pop(ENV_AFTER, None),
-        quota=None if quota is None else int(quota), board=board,
+        quota=None if quota is None else int(quota), watchdog=watchdog,
         connected=connected, over=lambda: tell(OVER))
     stopped: List[int] = []
 

@@ -26,7 +26,7 @@ WHY = {
     os.EX_IOERR: 'the last save did not succeed'}
 
 
-class Tally:
+class Summary:
     """Counts the errors of one start, and times it.
 
     ``clock`` gives seconds.

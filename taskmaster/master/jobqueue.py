@@ -68,19 +68,19 @@ class Counts(NamedTuple):
 class JobQueue:
     """A queue by name and by nature, whose `get` is a lease.
 
-    ``run`` is the random id of this start of the master.  ``too_many``
+    ``start_id`` is the random id of this start of the master.  ``too_many``
     says of the numbers of jobs failed and finished whether the run is to
     stop.  ``changed`` is called when there may be something for the master
     to do: a failed job to record, or the end; both under the lock.
     """
 
-    def __init__(self, maxsize: int, run: str, name: str = '',
+    def __init__(self, maxsize: int, start_id: str, name: str = '',
                  too_many: Callable[[int, int], bool] = lambda f, n: False,
                  clock: Callable[[], float] = time.monotonic,
                  changed: Callable[[], None] = lambda: None):
         self.maxsize = maxsize
         self.too_many = False       # failed jobs; all leases are called back
-        self.run = run
+        self.start_id = start_id
         self.name = name
         self.waiters: Deque[threading.Condition] = deque()  # for a job
         self._ledger = Ledger(maxsize)
@@ -169,11 +169,11 @@ class JobQueue:
             if who.slave in self._sessions:
                 self._wake_all()        # its older session, if that waits
             self._sessions[who.slave] = session
-            holds = who.holds if who.run == self.run else []
+            holds = who.holds if who.start == self.start_id else []
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
             if ledger.waiting > waiting:
                 self._wake_all()
-            reply = [WELCOME, {'run': self.run, 'name': self.name,
+            reply = [WELCOME, {'start': self.start_id, 'run': self.name,
                                'span': self._span(), 'holds': kept}]
         self._say(lost)
         return reply
@@ -191,8 +191,8 @@ class JobQueue:
         with self._lock:
             self._ledger.heard(slave, self._clock())
 
-    def work(self, slave: str, report: Report, want: int, prefetch: bool,
-             wait: float, session: object = None) -> Reply:
+    def exchange(self, slave: str, report: Report, want: int, prefetch: bool,
+                 wait: float, session: object = None) -> Reply:
         """One round trip: take a report, give a lease.
 
         Waits up to ``wait`` seconds for a job, while ``session`` is the
@@ -200,7 +200,7 @@ class JobQueue:
         """
         while True:
             with self._lock:
-                if report.run != self.run:
+                if report.start != self.start_id:
                     return [STRANGER]
                 self._take_report(slave, report)
                 reply = self._lease(slave, want, prefetch,
@@ -211,7 +211,7 @@ class JobQueue:
             sent, payload = self._pickle(slave, first, jobs)
             if sent:
                 return [LEASE, self._span(), first, sent, payload]
-            report = Report(self.run, [], [], [])
+            report = Report(self.start_id, [], [], [])
 
     def lost(self, slave: str, late: Sequence[Range]) -> None:
         """A supervisor says that a slave has died.
@@ -226,11 +226,12 @@ class JobQueue:
             self._changed()
         self._say(lost)
 
-    def give_back(self, slave: str, run: str,
+    def give_back(self, slave: str, start: str,
                   ranges: Sequence[Range]) -> Reply:
         with self._lock:
             now = self._clock()
-            if run != self.run or self._ledger.heard(slave, now) is None:
+            if (start != self.start_id
+                    or self._ledger.heard(slave, now) is None):
                 return [STRANGER]
             self._ledger.give_back(slave, ranges)
             self._wake_all()

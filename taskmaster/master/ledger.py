@@ -47,7 +47,7 @@ from collections import deque
 from typing import (Any, Deque, Dict, Iterable, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
-from ..wire.messages import Range, joined
+from ..wire.messages import Range, merged
 from . import lease_size
 
 GRACE = 5.0             # seconds a dropped connection may come back within
@@ -281,7 +281,7 @@ class Ledger:
             self.seen += 1
         slave.heard, slave.dropped, slave.gone = now, None, []
         kept = []
-        for a, b in joined(holds):
+        for a, b in merged(holds):
             for piece in self._within(a, b):
                 if piece.holder is slave:
                     kept.append(self._isolate(piece, a, b))

@@ -17,7 +17,7 @@ from .. import __version__
 from ..address import Address, name_of
 from ..console.progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from ..console.status import lines
-from ..console.summary import Tally
+from ..console.summary import Summary
 from ..errors import (EX_FAILED_JOBS, OperatorError, SaveError,
                       TaskmasterError, TooManyFailures, Unreachable)
 from ..text import short, summary
@@ -87,7 +87,7 @@ class Master:
         self._steered = threading.Event()       # for the pacer
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = [0, 0]          # looks at the queue: empty, and all
-        self._tally = Tally()
+        self._summary = Summary()
         self._finished = 0, 0.0         # jobs, and when that was said last
 
     def open(self) -> Address:
@@ -324,9 +324,9 @@ class Master:
         if ended_by is not None:
             code = ended_by.exit_code
         counts = self.queue.counts()
-        self._tally.say(counts.finished, self._recorder, code, counts.twice,
-                        counts.seen, self.stopped_by,
-                        self._limited and self.queue.complete)
+        self._summary.say(counts.finished, self._recorder, code, counts.twice,
+                          counts.seen, self.stopped_by,
+                          self._limited and self.queue.complete)
         if ended_by is not None:
             raise ended_by
         return code
@@ -421,7 +421,7 @@ class Master:
             return
         try:
             self._recorder.record(failed)
-            self._tally.add(job.error for job in failed)
+            self._summary.add(job.error for job in failed)
         except OSError as error:
             self._in_trouble(error)
             if time.monotonic() - self._troubled > PATIENCE:

@@ -27,7 +27,7 @@ class Steered(Protocol):
 class Session:
     """One slave's connection to the queue."""
 
-    exposed = {'hello': 1, 'work': 4, 'give_back': 2, 'lost': 2,
+    exposed = {'hello': 1, 'exchange': 4, 'give_back': 2, 'lost': 2,
                'status': 1, 'control': 3}       # how many arguments
 
     def __init__(self, queue: JobQueue, master: Optional[Steered] = None):
@@ -45,23 +45,23 @@ class Session:
         self._slave = who.slave
         return self._queue.hello(who, self)
 
-    def work(self, report: Any, want: Any, prefetch: Any,
-             wait: Any) -> Reply:
+    def exchange(self, report: Any, want: Any, prefetch: Any,
+                 wait: Any) -> Reply:
         checked = (messages.report(report), messages.number(want),
                    bool(prefetch),
                    messages.seconds(wait, messages.WAIT_SECONDS))
         if self._slave is None:
             return [STRANGER]
-        return self._queue.work(self._slave, *checked, self)
+        return self._queue.exchange(self._slave, *checked, self)
 
-    def give_back(self, run: Any, ranges: Any) -> Reply:
-        checked = messages.text(run), messages.ranges(ranges)
+    def give_back(self, start: Any, ranges: Any) -> Reply:
+        checked = messages.text(start), messages.ranges(ranges)
         if self._slave is None:
             return [STRANGER]
         return self._queue.give_back(self._slave, *checked)
 
     def lost(self, slave: Any, late: Any) -> Reply:
-        self._queue.lost(messages.text(slave), messages.apart(late))
+        self._queue.lost(messages.text(slave), messages.disjoint(late))
         return [STATUS, '']
 
     def status(self, run_name: Any) -> Reply:
@@ -106,10 +106,10 @@ class Session:
                     f'the master is taskmaster {__version__} (protocol '
                     f'{PROTOCOL}), this slave {who.version} (protocol '
                     f'{who.protocol}); install the same version on both']
-        if who.run_name is not None and who.run_name != name:
+        if who.run is not None and who.run != name:
             return [REFUSED, ConfigError.exit_code,
                     f'the master now serves another run ({name}), this '
-                    f'slave is of {who.run_name}; start a new slave for it']
+                    f'slave is of {who.run}; start a new slave for it']
         if who.module is not None and who.module != module_of(name):
             return [REFUSED, ConfigError.exit_code,
                     f'the master serves {name}, not {who.module}; give the '

@@ -1,6 +1,6 @@
-"""What a slave has in hand: leases to do, jobs being done, reports to make.
+"""The backlog, all that a slave has in hand: leases, jobs, reports to make.
 
-Workers take *runs* of jobs from it and bring them back; the link adds
+Workers take *chunks* of jobs from it and bring them back; the link adds
 leases and takes reports.  One lock round it; nothing under it takes long.
 A job is in hand from its lease until the master has its report.
 """
@@ -29,7 +29,7 @@ class Appetite(NamedTuple):
     unreported: bool    # something is finished that it does not know
 
 
-class Run:
+class Chunk:
     """Jobs ``first`` .. ``last``, taken by one worker."""
 
     def __init__(self, first: int, jobs: List[Any]):
@@ -39,7 +39,7 @@ class Run:
         self.done: Optional[int] = None     # by a handler of lists
         self.interrupt: List[bool] = []     # not empty: bring it back
         self.keep: Optional[Sequence[Range]] = None     # None: all of it
-        self.forgotten = False          # it is of a run that is over
+        self.forgotten = False          # it is of a start that is over
         self.reported = 0               # jobs of it already reported
         self.failed: List[int] = []     # numbers
         self.started = 0.0
@@ -82,10 +82,10 @@ class Run:
         return self.first + self.finished()
 
 
-class Hand:
+class Backlog:
     """All that one slave has in hand.
 
-    ``workers`` take runs, of lists of ``batch`` jobs where that is more
+    ``workers`` take chunks, of lists of ``batch`` jobs where that is more
     than one; ``quota`` is how many jobs to take from the master in all.
     """
 
@@ -101,12 +101,12 @@ class Hand:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)    # for the workers
         self._news = threading.Condition(self._lock)    # for the link
-        self._leases: Deque[Run] = deque()              # not begun
-        self._runs: List[Run] = []                      # in workers' hands
+        self._leases: Deque[Chunk] = deque()              # not begun
+        self._chunks: List[Chunk] = []                      # in workers' hands
         self._done: List[Range] = []                    # to be reported
         self._failed: List[FailureReport] = []
         self._refused: List[Refusal] = []
-        self._recalled = False          # until the runs are brought back
+        self._recalled = False          # until the chunks are brought back
         self._draining = False          # for good
         self._closed = False
         self._idle = 0                  # workers that wait
@@ -116,7 +116,7 @@ class Hand:
 
     # -- the workers' side ------------------------------------------------
 
-    def take(self, wait: bool = True) -> Optional[Run]:
+    def take(self, wait: bool = True) -> Optional[Chunk]:
         """Wait for jobs; None when there will be no more.
 
         Without ``wait`` None may also mean that there are none now.
@@ -130,36 +130,39 @@ class Hand:
                 self._idle -= 1
             if self._closed or not self._offers():
                 return None
-            run = self._slice()
-            run.started = self._clock()
-            self._runs.append(run)
+            chunk = self._slice()
+            chunk.started = self._clock()
+            self._chunks.append(chunk)
             self._tell_of_change()
-            return run
+            return chunk
 
-    def bring(self, run: Run) -> None:
-        """A worker brings a run back: finished, or as far as it came."""
+    def bring(self, chunk: Chunk) -> None:
+        """A worker brings a chunk back: finished, or as far as it came."""
         with self._lock:
-            if run not in self._runs:       # forgotten
+            if chunk not in self._chunks:       # forgotten
                 self._tell()
                 return
-            begun = run.begun()
-            self._pace.observe(begun, self._clock() - run.started, self.span)
-            self._note_done(run, begun)
-            self._runs.remove(run)
-            if begun < len(run.jobs):
-                rest = Run(run.first + begun, run.jobs[begun:])
-                self._leases.extendleft(reversed(
-                    [rest] if run.keep is None else _parts(rest, run.keep)))
+            begun = chunk.begun()
+            self._pace.observe(begun, self._clock() - chunk.started,
+                               self.span)
+            self._note_done(chunk, begun)
+            self._chunks.remove(chunk)
+            if begun < len(chunk.jobs):
+                rest = Chunk(chunk.first + begun, chunk.jobs[begun:])
+                parts = ([rest] if chunk.keep is None
+                         else _parts(rest, chunk.keep))
+                self._leases.extendleft(reversed(parts))
                 self._work.notify_all()
             self._tell_of_change()
 
-    def fail(self, run: Run, error: BaseException, attempts: int = 1) -> None:
-        """The job that this run has begun last has failed."""
+    def fail(self, chunk: Chunk, error: BaseException,
+             attempts: int = 1) -> None:
+        """The job that this chunk has begun last has failed."""
         with self._lock:
-            if run not in self._runs:
+            if chunk not in self._chunks:
                 return
-            number = run.current()
-            run.failed.append(number)
+            number = chunk.current()
+            chunk.failed.append(number)
             self._failed.append(FailureReport(
                 number, summary(error, TEXT),
                 traceback_of(error)[-TRACEBACK:], attempts))
@@ -172,7 +175,7 @@ class Hand:
         with self._lock:
             if self._quota is not None:
                 self._quota -= len(jobs)
-            self._leases.append(Run(first, jobs))
+            self._leases.append(Chunk(first, jobs))
             self._work.notify(self.workers)
 
     def refuse(self, first: int, last: int, error: str) -> None:
@@ -211,15 +214,15 @@ class Hand:
             return (self._quota is not None and self._quota <= 0
                     and self._empty)
 
-    def report(self, run_id: str) -> Report:
-        """What is finished and not yet reported, of running runs too.
+    def report(self, start_id: str) -> Report:
+        """What is finished and not yet reported, of running chunks too.
 
         Not more at once than a message may hold.
         """
         with self._lock:
-            for run in self._runs:
-                self._note_done(run, run.finished())
-            return Report(run_id, self._done[:RANGES],
+            for chunk in self._chunks:
+                self._note_done(chunk, chunk.finished())
+            return Report(start_id, self._done[:RANGES],
                           self._failed[:2 * URGENT], list(self._refused))
 
     def reported(self, report: Report) -> None:
@@ -236,35 +239,35 @@ class Hand:
             return (self._done
                     + [(f.number, f.number) for f in self._failed]
                     + [(r.first, r.last) for r in self._refused]
-                    + [(run.first + run.reported, run.last)
-                       for run in self._runs if run.jobs]
-                    + [(run.first, run.last) for run in self._leases])
+                    + [(chunk.first + chunk.reported, chunk.last)
+                       for chunk in self._chunks if chunk.jobs]
+                    + [(chunk.first, chunk.last) for chunk in self._leases])
 
     def doing(self) -> List[str]:
         """Which jobs are being done and since when, a line each."""
         with self._lock:
             now = self._clock()
-            return [f'in hand: job {run.current()} of this start; '
-                    f'{run.finished()} of {len(run.jobs)} jobs done in '
-                    f'{now - run.started:.1f} s' for run in self._runs]
+            return [f'in hand: job {chunk.current()} of this start; '
+                    f'{chunk.finished()} of {len(chunk.jobs)} jobs done in '
+                    f'{now - chunk.started:.1f} s' for chunk in self._chunks]
 
     def keep(self, ranges: Sequence[Range]) -> None:
         """Forget what has not been begun but for these ranges."""
         with self._lock:
-            self._leases = deque(part for run in self._leases
-                                 for part in _parts(run, ranges))
-            for run in self._runs:
-                run.keep = ranges
+            self._leases = deque(part for chunk in self._leases
+                                 for part in _parts(chunk, ranges))
+            for chunk in self._chunks:
+                chunk.keep = ranges
             self._interrupt()
 
     def forget(self) -> None:
-        """It is another run now: what was in hand means nothing to it."""
+        """It is another start now: what was in hand means nothing to it."""
         with self._lock:
             self._interrupt()
             self._recalled = False
-            for run in self._runs:
-                run.forgotten = True
-            self._runs.clear()
+            for chunk in self._chunks:
+                chunk.forgotten = True
+            self._chunks.clear()
             self._leases.clear()
             self._done.clear()
             self._failed.clear()
@@ -287,11 +290,11 @@ class Hand:
         with self._lock:
             if not (self._draining or self._recalled):
                 return []
-            ranges = [(run.first, run.last) for run in self._leases]
+            ranges = [(chunk.first, chunk.last) for chunk in self._leases]
             self._leases.clear()
-            for run in self._runs:
-                ranges += run.cut_short()
-            if not self._runs:
+            for chunk in self._chunks:
+                ranges += chunk.cut_short()
+            if not self._chunks:
                 self._recalled = False
             return ranges
 
@@ -306,7 +309,7 @@ class Hand:
 
     @property
     def _empty(self) -> bool:
-        return not self._runs and not self._leases
+        return not self._chunks and not self._leases
 
     def _offers(self) -> bool:
         """Whether there is something for a worker to take."""
@@ -318,37 +321,38 @@ class Hand:
         self._news.notify()
 
     def _tell_of_change(self) -> None:
-        """Not each time: ten thousand runs a second may come and go."""
+        """Not each time: ten thousand chunks a second may come and go."""
         if self._state() != self._known:
             self._tell()
 
     def _state(self) -> Tuple[bool, bool, bool]:
-        """What the link acts on, of what changes with each run."""
+        """What the link acts on, of what changes with each chunk."""
         return bool(self._leases), self._empty, self._idle > 0
 
     def _interrupt(self) -> None:
-        for run in self._runs:
-            run.interrupt.append(True)
+        for chunk in self._chunks:
+            chunk.interrupt.append(True)
         self._tell()
 
-    def _slice(self) -> Run:
-        """The next run: a whole lease, or a share of it for one of many."""
-        run = self._leases.popleft()
-        count = _round_up(-(-len(run.jobs) // (2 * self.workers)), self.batch)
-        if self.workers > 1 and count < len(run.jobs):
-            self._leases.appendleft(Run(run.first + count,
-                                        run.jobs[count:]))
-            run = Run(run.first, run.jobs[:count])
-        return run
+    def _slice(self) -> Chunk:
+        """The next chunk: a whole lease, or a share of it for one of many."""
+        chunk = self._leases.popleft()
+        count = _round_up(-(-len(chunk.jobs) //
+                          (2 * self.workers)), self.batch)
+        if self.workers > 1 and count < len(chunk.jobs):
+            self._leases.appendleft(Chunk(chunk.first + count,
+                                          chunk.jobs[count:]))
+            chunk = Chunk(chunk.first, chunk.jobs[:count])
+        return chunk
 
-    def _note_done(self, run: Run, finished: int) -> None:
-        """The first ``finished`` jobs of a run are finished."""
-        first = run.first + run.reported
-        stop = run.first + finished
+    def _note_done(self, chunk: Chunk, finished: int) -> None:
+        """The first ``finished`` jobs of a chunk are finished."""
+        first = chunk.first + chunk.reported
+        stop = chunk.first + finished
         if stop <= first:
             return
-        run.reported = finished
-        for number in run.failed:
+        chunk.reported = finished
+        for number in chunk.failed:
             if first <= number < stop:
                 if first < number:
                     self._done.append((first, number - 1))
@@ -361,9 +365,10 @@ def _round_up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def _parts(run: Run, ranges: Sequence[Range]) -> List[Run]:
-    """What of a run is in these ranges."""
-    return [Run(max(first, run.first),
-                run.jobs[max(first - run.first, 0):last - run.first + 1])
+def _parts(chunk: Chunk, ranges: Sequence[Range]) -> List[Chunk]:
+    """What of a chunk is in these ranges."""
+    return [Chunk(max(first, chunk.first),
+                  chunk.jobs[max(first - chunk.first, 0):
+                             last - chunk.first + 1])
             for first, last in ranges
-            if first <= run.last and last >= run.first]
+            if first <= chunk.last and last >= chunk.first]

@@ -3,7 +3,7 @@
 Workers call the operator's function (see `workers`).  One more thread, the
 *link*, owns the connection: it asks for the next lease while the present one
 is worked on, reports, says that the slave lives, and connects anew when the
-connection is lost.  Between them is the `Hand`.
+connection is lost.  Between them is the `Backlog`.
 """
 
 import logging
@@ -19,8 +19,8 @@ from ..text import summary
 from ..usercode.handler import Handler
 from ..wire import messages
 from ..wire.messages import PROTOCOL, Introduction
-from .backlog import Hand
-from .watchdog import Board
+from .backlog import Backlog
+from .watchdog import Watchdog
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Slave:
     raises KeyRefused, OSError or EOFError; ``workers`` call ``handler``;
     ``timeout`` is how long, in seconds, to look for a master; ``after`` is
     the id of a dead slave that this one replaces; ``quota`` is after how
-    many jobs to leave; ``board`` is for a supervisor to see who is at which
+    many jobs to leave; ``watchdog`` is for a supervisor to see who is at which
     job; ``connected`` is called whenever a master has it, ``over`` when the
     master says that the run is over; its workers may not have ended by then.
     """
@@ -47,7 +47,8 @@ class Slave:
     def __init__(self, connect: Connect, handler: Handler, id: str,
                  name: str, module: Optional[str] = None, workers: int = 1,
                  timeout: float = 60.0, after: Optional[str] = None,
-                 quota: Optional[int] = None, board: Optional[Board] = None,
+                 quota: Optional[int] = None,
+                 watchdog: Optional[Watchdog] = None,
                  connected: Callable[[], None] = lambda: None,
                  over: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.monotonic):
@@ -61,17 +62,18 @@ class Slave:
         self._connected = connected
         self._over = over
         self._clock = clock
-        self._board = board
-        self._hand = Hand(workers, handler.batch or 1, quota, clock)
+        self._watchdog = watchdog
+        self._backlog = Backlog(workers, handler.batch or 1, quota, clock)
         self._link: Any = None
+        self._start_id: Optional[str] = None
         self._run: Optional[str] = None
-        self._run_name: Optional[str] = None
         self._error: Optional[TaskmasterError] = None
         self._leaving = threading.Event()
-        self._workers = Workers(self._hand, handler, self._leaving, board)
+        self._workers = Workers(self._backlog, handler,
+                                self._leaving, watchdog)
         self._beaten = 0.0          # when the master last heard of us
         self._refused = False       # there was nothing, at once
-        self._hungry_wait = self._hand.span     # seconds
+        self._hungry_wait = self._backlog.span     # seconds
 
     # -- the main thread --------------------------------------------------
 
@@ -93,15 +95,15 @@ class Slave:
     def leave(self) -> None:
         """Finish the jobs begun, report, give back the others, end."""
         self._leaving.set()
-        self._hand.drain()
-        if self._hand.appetite().empty:
+        self._backlog.drain()
+        if self._backlog.appetite().empty:
             link = self._link
             if link is not None:
                 link.cut()          # it may wait for jobs; then goodbye
 
     def doing(self) -> List[str]:
         """What the workers are at, a line each, for a person."""
-        return [f'{self.name}: {line}' for line in self._hand.doing()]
+        return [f'{self.name}: {line}' for line in self._backlog.doing()]
 
     # -- the link ---------------------------------------------------------
 
@@ -129,18 +131,18 @@ class Slave:
             log.exception('the link failed')
             self._error = TaskmasterError(f'internal error: {error!r}')
         finally:
-            self._hand.close()
+            self._backlog.close()
 
     def _left(self) -> bool:
         """Whether this slave is to end, and no master waits for it."""
-        return self._leaving.is_set() and self._run is None
+        return self._leaving.is_set() and self._start_id is None
 
     def _wait(self, attempt: int, lost: float, error: Exception) -> int:
         """Between two attempts to connect; gives the next one's number."""
         if self._leaving.is_set():
             if attempt:             # nobody there to say goodbye to
-                self._hand.forget()
-                self._run = None
+                self._backlog.forget()
+                self._start_id = None
             return attempt + 1
         now = self._clock()
         if now - lost >= self._timeout:
@@ -159,8 +161,8 @@ class Slave:
     def _hello(self) -> None:
         """Introduce this slave; raises when the master will not have it."""
         reply = self._call('hello', list(Introduction(
-            PROTOCOL, __version__, self.id, self.name, self._hand.workers,
-            self._module, self._run, self._run_name, self._hand.holds(),
+            PROTOCOL, __version__, self.id, self.name, self._backlog.workers,
+            self._module, self._start_id, self._run, self._backlog.holds(),
             self._after)))
         if reply[0] == messages.REFUSED:
             error = TaskmasterError(reply[2])
@@ -171,50 +173,50 @@ class Slave:
         self._beaten = self._clock()
         self._refused = False
         welcome = reply[1]
-        if welcome['run'] == self._run:
-            self._hand.keep([(a, b) for a, b in welcome['holds']])
+        if welcome['start'] == self._start_id:
+            self._backlog.keep([(a, b) for a, b in welcome['holds']])
         else:
-            self._hand.forget()
-            if self._board is not None:
-                self._board.disown()
-            log.info('connected to the run %s', welcome['name'])
-        self._run, self._run_name = welcome['run'], welcome['name']
-        self._hand.span = welcome['span']
+            self._backlog.forget()
+            if self._watchdog is not None:
+                self._watchdog.disown()
+            log.info('connected to the run %s', welcome['run'])
+        self._start_id, self._run = welcome['start'], welcome['run']
+        self._backlog.span = welcome['span']
 
     def step(self) -> bool:
         """See to one thing; False when the run is over for this slave."""
-        hand = self._hand
-        if hand.spent:
+        backlog = self._backlog
+        if backlog.spent:
             self.retired = True
             self._leaving.set()
-        appetite = hand.appetite()
-        unbegun = hand.give_back()
+        appetite = backlog.appetite()
+        unbegun = backlog.give_back()
         if unbegun:
-            self._reply(self._call('give_back', self._run, unbegun))
+            self._reply(self._call('give_back', self._start_id, unbegun))
             return True
         if (self._leaving.is_set() and appetite.empty
                 and not appetite.unreported):
             return False
         asked = self._clock()
-        due = self._beaten + BEAT * hand.span - asked
+        due = self._beaten + BEAT * backlog.span - asked
         if due > 0 and not appetite.urgent and (
                 self._refused or not (appetite.want or appetite.empty)):
-            if hand.wait(due):
+            if backlog.wait(due):
                 self._refused = False
             return True
         wait = (0.0 if self._leaving.is_set()
                 else messages.WAIT_SECONDS if appetite.empty
                 else self._hungry_wait if appetite.hungry else 0.0)
-        report = hand.report(self._run or '')
-        reply = self._call('work', list(report), appetite.want,
+        report = backlog.report(self._start_id or '')
+        reply = self._call('exchange', list(report), appetite.want,
                            not (appetite.hungry or appetite.empty), wait,
                            wait=wait)
-        hand.reported(report)
+        backlog.reported(report)
         self._beaten = self._clock()
         # What is done meanwhile waits to be reported: so at first not long.
         self._hungry_wait = (min(2 * self._hungry_wait, BUSY_WAIT)
                              if reply[0] == messages.WAIT
-                             else min(hand.span, BUSY_WAIT))
+                             else min(backlog.span, BUSY_WAIT))
         # Refused at once, not after a wait: ask again when things change.
         self._refused = (reply[0] == messages.WAIT
                          and (not wait or self._beaten - asked < wait))
@@ -223,14 +225,14 @@ class Slave:
     def _reply(self, reply: Any) -> bool:
         """Do what the master said; False when that was the end."""
         kind = reply[0]
-        hand = self._hand
+        backlog = self._backlog
         if kind == messages.LEASE:
-            _, hand.span, first, count, payload = reply
+            _, backlog.span, first, count, payload = reply
             self._take_in(first, count, payload)
         elif kind == messages.WAIT:
-            hand.span = reply[1]
+            backlog.span = reply[1]
         elif kind == messages.GIVE_BACK:
-            hand.recall()
+            backlog.recall()
         elif kind == messages.STRANGER:
             self._hello()
         elif kind == messages.OVER and reply[1] == messages.STOPPED:
@@ -245,10 +247,10 @@ class Slave:
         try:
             jobs = pickle.loads(payload)
         except BaseException as error:      # the operator's own code
-            self._hand.refuse(first, first + count - 1,
-                              f'cannot be unpickled: {summary(error)}')
+            self._backlog.refuse(first, first + count - 1,
+                                 f'cannot be unpickled: {summary(error)}')
         else:
-            self._hand.add(first, jobs)
+            self._backlog.add(first, jobs)
 
     def _call(self, method: str, *args: Any, wait: float = 0) -> Any:
         reply = self._link.call(method, *args, wait=wait)

@@ -1,4 +1,4 @@
-"""The board: who is at which job, since when, for the supervisor to see.
+"""The watchdog: who is at which job, since when, for the supervisor to see.
 
 It is memory that a slave and its supervisor share, so that a slave whose
 handler hangs, even in C and with the GIL held, need not say so.  Only used
@@ -23,7 +23,7 @@ HEAD = struct.Struct('dd')      # seconds that a job may take; the beat
 SLOT = struct.Struct('qqd')     # first and last job; monotonic seconds, or 0
 
 
-class Board:
+class Watchdog:
     """A slot each for the workers of one slave, in the file ``fd``.
 
     A slot says which jobs (numbers; 0: unknown) its worker has been at and
@@ -92,7 +92,7 @@ class Board:
 
 
 def make(slots: int, limit: float) -> int:
-    """A new board; gives the file, which has no name.  Raises OSError."""
+    """A new watchdog; gives the file, which has no name.  Raises OSError."""
     content = HEAD.pack(limit, 0) + bytes(slots * SLOT.size)
     if hasattr(os, 'memfd_create'):     # Linux; no folder has to be writable
         fd = os.memfd_create('taskmaster')
@@ -104,15 +104,15 @@ def make(slots: int, limit: float) -> int:
         return os.dup(file.fileno())
 
 
-ENV_BOARD = 'TASKMASTER_BOARD'      # the board, where there is one
+ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'      # the watchdog, where there is one
 
 
-def find_board(environ: Dict[str, str]) -> Optional[Board]:
-    """In a child: the board that its parent looks at, if any."""
-    if ENV_BOARD not in environ:
+def find_watchdog(environ: Dict[str, str]) -> Optional[Watchdog]:
+    """In a child: the watchdog that its parent looks at, if any."""
+    if ENV_WATCHDOG not in environ:
         return None
-    fd = int(environ.pop(ENV_BOARD))
+    fd = int(environ.pop(ENV_WATCHDOG))
     try:
-        return Board(fd)
+        return Watchdog(fd)
     finally:
         os.close(fd)            # mapped, it stays

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 from ..errors import OperatorError
 from ..usercode.handler import Handler, Ways
 from ..usercode.signature import Function
-from .backlog import Hand, Run
-from .watchdog import Board
+from .backlog import Backlog, Chunk
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:       # most slaves do without
     import asyncio
@@ -23,18 +23,19 @@ BEATS = 8               # in the time that a job may take
 
 
 class Workers:
-    """``hand.workers`` of them, which call ``handler``.
+    """``backlog.workers`` of them, which call ``handler``.
 
-    ``leaving`` is set when the slave is to end soon; ``board`` is where to
+    ``leaving`` is set when the slave is to end soon; ``watchdog`` is where to
     write who is at which job, for a supervisor to see, if it wants to.
     """
 
-    def __init__(self, hand: Hand, handler: Handler,
-                 leaving: threading.Event, board: Optional[Board] = None):
-        self._hand = hand
+    def __init__(self, backlog: Backlog, handler: Handler,
+                 leaving: threading.Event,
+                 watchdog: Optional[Watchdog] = None):
+        self._backlog = backlog
         self._handler = handler
         self._leaving = leaving
-        self._board = board
+        self._watchdog = watchdog
         self._errors: List[OperatorError] = []
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -43,15 +44,15 @@ class Workers:
         Calls ``ready`` when all workers are set up.  Raises OperatorError
         when `setup` raises; before that, then no job was taken.
         """
-        count = self._hand.workers
+        count = self._backlog.workers
         if self._handler.is_async:
             import asyncio
             asyncio.run(self._work_async(ready))
             return
         ended = threading.Event()
-        if self._board is not None:
-            self._board.beat()          # before any job can hold the GIL
-            threading.Thread(target=self._beat, args=(self._board, ended),
+        if self._watchdog is not None:
+            self._watchdog.beat()          # before any job can hold the GIL
+            threading.Thread(target=self._beat, args=(self._watchdog, ended),
                              name='beat', daemon=True).start()
         barrier = threading.Barrier(count, ready)
         if count == 1:
@@ -71,46 +72,46 @@ class Workers:
     # -- a thread ---------------------------------------------------------
 
     def _work(self, barrier: threading.Barrier, slot: int) -> None:
-        hand = self._hand
+        backlog = self._backlog
         try:
             with self._handler.set_up() as call:
                 barrier.wait()
                 while True:
-                    run = hand.take()
-                    if run is None:
+                    chunk = backlog.take()
+                    if chunk is None:
                         break
                     self._handler.work(
-                        self._watched(call, run, slot), run,
-                        Ways(partial(hand.fail, run), self._leaving.wait,
-                             run.interrupt))
-                    hand.bring(run)
+                        self._watched(call, chunk, slot), chunk,
+                        Ways(partial(backlog.fail, chunk), self._leaving.wait,
+                             chunk.interrupt))
+                    backlog.bring(chunk)
         except OperatorError as error:
             self._errors.append(error)
             barrier.abort()
         except threading.BrokenBarrierError:
             pass                # another worker could not be set up
 
-    def _beat(self, board: Board, ended: threading.Event) -> None:
+    def _beat(self, watchdog: Watchdog, ended: threading.Event) -> None:
         """Tell the supervisor that no job holds the GIL."""
-        while not ended.wait(board.limit / BEATS):
-            board.beat()
+        while not ended.wait(watchdog.limit / BEATS):
+            watchdog.beat()
 
-    def _watched(self, call: Function, run: Run, slot: int) -> Function:
-        """``call``, with each call of it written on the board."""
-        board = self._board
-        if board is None:
+    def _watched(self, call: Function, chunk: Chunk, slot: int) -> Function:
+        """``call``, with each call of it shown to the watchdog."""
+        watchdog = self._watchdog
+        if watchdog is None:
             return call
 
         def watched(job: Any) -> Any:
-            first = run.current()
+            first = chunk.current()
             count = len(job) if self._handler.lists else 1
-            board.begin(slot, first, first + count - 1)
-            if run.forgotten:       # another job has its number by now
-                board.begin(slot, 0, 0)
+            watchdog.begin(slot, first, first + count - 1)
+            if chunk.forgotten:       # another job has its number by now
+                watchdog.begin(slot, 0, 0)
             try:
                 return call(job)
             finally:
-                board.end(slot)
+                watchdog.end(slot)
         return watched
 
     # -- an event loop ----------------------------------------------------
@@ -122,25 +123,27 @@ class Workers:
             ready()
             beat = asyncio.ensure_future(self._beat_async())
             await asyncio.gather(*(self._task(call, waiting)
-                                   for _ in range(self._hand.workers)))
+                                   for _ in range(self._backlog.workers)))
             beat.cancel()
             await asyncio.wait([beat])
 
     async def _task(self, call: Function, waiting: 'asyncio.Lock') -> None:
-        hand = self._hand
+        backlog = self._backlog
         while True:
             # One waits for all, on a thread, as there may be thousands.
-            run = hand.take(wait=False)
-            if run is None:
+            chunk = backlog.take(wait=False)
+            if chunk is None:
                 async with waiting:
-                    run = hand.take(wait=False) or await _on_thread(hand.take)
-            if run is None:
+                    chunk = (backlog.take(wait=False)
+                             or await _on_thread(backlog.take))
+            if chunk is None:
                 return
             await self._handler.work_async(
-                call if self._board is None else
-                partial(self._in_time, self._board, call, run), run,
-                Ways(partial(hand.fail, run), self._pause, run.interrupt))
-            hand.bring(run)
+                call if self._watchdog is None else
+                partial(self._in_time, self._watchdog, call, chunk), chunk,
+                Ways(partial(backlog.fail, chunk), self._pause,
+                     chunk.interrupt))
+            backlog.bring(chunk)
 
     async def _pause(self, seconds: float) -> None:
         import asyncio
@@ -154,36 +157,36 @@ class Workers:
         When it does not, nobody knows which of its jobs is at fault.
         """
         import asyncio
-        board = self._board
-        if board is None:
+        watchdog = self._watchdog
+        if watchdog is None:
             return
         try:
             while True:
-                board.begin(0, 0, 0)
-                await asyncio.sleep(board.limit / BEATS)
+                watchdog.begin(0, 0, 0)
+                await asyncio.sleep(watchdog.limit / BEATS)
         finally:
-            board.end(0)
+            watchdog.end(0)
 
-    async def _in_time(self, board: Board, call: Function, run: Run,
+    async def _in_time(self, watchdog: Watchdog, call: Function, chunk: Chunk,
                        job: Any) -> Any:
-        """``await call(job)``, but no longer than the board allows.
+        """``await call(job)``, but no longer than the watchdog allows.
 
-        Then it is cancelled; as long again, and it is on the board, as one
+        Then it is cancelled; as long again, and it is on the watchdog, as one
         that does not let itself be cancelled.
         """
         import asyncio
         task: Any = asyncio.current_task()
-        first = run.current()
+        first = chunk.current()
         count = len(job) if self._handler.lists else 1
         late = False
 
         def cancel() -> None:
             nonlocal late
             late = True
-            if not run.forgotten:
-                board.begin(1, first, first + count - 1)
+            if not chunk.forgotten:
+                watchdog.begin(1, first, first + count - 1)
             task.cancel()
-        timer = asyncio.get_running_loop().call_later(board.limit, cancel)
+        timer = asyncio.get_running_loop().call_later(watchdog.limit, cancel)
         try:
             return await call(job)
         except asyncio.CancelledError:
@@ -192,12 +195,12 @@ class Workers:
             if hasattr(task, 'uncancel'):       # from 3.11 on
                 task.uncancel()
             raise asyncio.TimeoutError(
-                f'it took longer than {board.limit:g} s '
+                f'it took longer than {watchdog.limit:g} s '
                 '(--job-timeout)') from None
         finally:
             timer.cancel()
             if late:
-                board.end(1)
+                watchdog.end(1)
 
 
 async def _on_thread(function: Callable[[], Any]) -> Any:

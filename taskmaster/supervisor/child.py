@@ -9,10 +9,10 @@ import threading
 from typing import IO, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..address import Address, name_of
-from ..slave.watchdog import Board
+from ..slave.watchdog import Watchdog
 from ..wire.messages import Range
 
-LOOKS = 10          # at the board, in the time that a job may take
+LOOKS = 10          # at the watchdog, in the time that a job may take
 LOOK = 0.5          # seconds between two of them at most
 
 
@@ -46,7 +46,7 @@ class _Child:
         return self._told
 
 
-def _wait(process: 'subprocess.Popen[str]', shared: Optional[Board]
+def _wait(process: 'subprocess.Popen[str]', shared: Optional[Watchdog]
           ) -> Tuple[int, Optional[List[Range]]]:
     """Wait for the end of a child, and end it when it is late."""
     if shared is None:

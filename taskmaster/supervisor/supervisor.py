@@ -25,7 +25,7 @@ from ..errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
 from ..slave import watchdog
 from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT,
                             ENV_QUOTA, OVER, RETIRED)
-from ..slave.watchdog import ENV_BOARD, Board
+from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..wire.key import ENV_KEY
 from ..wire.messages import Range
 from .child import Bounds, _Child, _ending, _pass_on, _wait
@@ -193,7 +193,7 @@ class Supervisor:
         took too long, if it was ended for that.
         """
         threads, job_timeout, quota = self._bounds
-        shared: Optional[Board] = None
+        shared: Optional[Watchdog] = None
         with ExitStack() as given:      # to the child; here it is closed
             news, tell = os.pipe()
             given.callback(os.close, tell)
@@ -209,8 +209,8 @@ class Supervisor:
             if job_timeout is not None:
                 fds.append(watchdog.make(threads + 1, job_timeout))
                 given.callback(os.close, fds[-1])
-                environ[ENV_BOARD] = str(fds[-1])
-                shared = Board(fds[-1])
+                environ[ENV_WATCHDOG] = str(fds[-1])
+                shared = Watchdog(fds[-1])
                 undo.callback(shared.close)
             with self._lock:
                 if self._stopping.is_set():

@@ -1,6 +1,6 @@
 """Calling the operator's functions: for a job, for a list of jobs, `async`.
 
-A handler works through a run of jobs until its end or an interrupt.
+A handler works through a chunk of jobs until its end or an interrupt.
 Whatever the function raises (SystemExit too) fails that job alone, after as
 many further attempts as the operator allows; a list that fails is halved
 until the jobs at fault are alone.
@@ -43,7 +43,7 @@ class Ways(NamedTuple):
 
 
 class Jobs(Protocol):
-    """What a handler works through (see `hand.Run`)."""
+    """What a handler works through (see `backlog.Chunk`)."""
 
     jobs: List[Any]
     iterator: Iterator[Any]     # over them; what it has given is begun
@@ -96,19 +96,19 @@ class Handler:
             raise ConfigError(f'setup is async and {name} is not; make both '
                               'async, or neither')
 
-    def work(self, call: Function, run: Jobs, ways: Ways) -> None:
-        """Work through a run; ``call`` is what `set_up` gave."""
+    def work(self, call: Function, chunk: Jobs, ways: Ways) -> None:
+        """Work through a chunk; ``call`` is what `set_up` gave."""
         if self.lists:
-            _follow(_by_lists(run, self.batch, self._retries, ways), call,
+            _follow(_by_lists(chunk, self.batch, self._retries, ways), call,
                     ways)
         else:
-            run_each(call, self._retries, run.iterator, ways)
+            run_each(call, self._retries, chunk.iterator, ways)
 
     async def work_async(self, call: Callable[[Any], Awaitable[Any]],
-                         run: Jobs, ways: Ways) -> None:
+                         chunk: Jobs, ways: Ways) -> None:
         """The same for an `async` function: one call after another."""
-        plan = (_by_lists(run, self.batch, self._retries, ways) if self.lists
-                else _one_by_one(run, self._retries, ways))
+        plan = (_by_lists(chunk, self.batch, self._retries, ways) if self.lists
+                else _one_by_one(chunk, self._retries, ways))
         step = _next(plan)
         while step is not END:
             error = None
@@ -239,8 +239,8 @@ def _next(plan: Plan, error: Optional[BaseException] = None) -> Any:
 
 # -- what to call, and what to do when that raises ------------------------
 
-def _one_by_one(run: Jobs, retries: int, ways: Ways) -> Plan:
-    for job in run.iterator:
+def _one_by_one(chunk: Jobs, retries: int, ways: Ways) -> Plan:
+    for job in chunk.iterator:
         error = yield job
         if error is not None:
             yield from _further(partial(_same, job), error, retries, ways)
@@ -248,27 +248,27 @@ def _one_by_one(run: Jobs, retries: int, ways: Ways) -> Plan:
             break
 
 
-def _by_lists(run: Jobs, batch: int, retries: int, ways: Ways) -> Plan:
+def _by_lists(chunk: Jobs, batch: int, retries: int, ways: Ways) -> Plan:
     """Lists of the jobs; one that fails is halved, until it is one job.
 
-    That keeps the order, so that all before ``run.done`` is finished.  Each
+    That keeps the order, so that all before ``chunk.done`` is finished.  Each
     call gets a list of its own, as a handler may empty it.
     """
-    jobs = run.jobs
-    run.done = 0
+    jobs = chunk.jobs
+    chunk.done = 0
     ends: List[int] = []        # of the list to do next, last; of all halved
-    while run.done < len(jobs) and not ways.interrupt:
+    while chunk.done < len(jobs) and not ways.interrupt:
         if not ends:
-            ends.append(min(run.done + (batch or len(jobs)), len(jobs)))
-        count = ends[-1] - run.done
-        error = yield jobs[run.done:ends[-1]]
+            ends.append(min(chunk.done + (batch or len(jobs)), len(jobs)))
+        count = ends[-1] - chunk.done
+        error = yield jobs[chunk.done:ends[-1]]
         if error is not None and count > 1:
-            ends.append(run.done + count // 2)
+            ends.append(chunk.done + count // 2)
             continue
         if error is not None:
-            yield from _further(partial(_alone, jobs, run.done), error,
+            yield from _further(partial(_alone, jobs, chunk.done), error,
                                 retries, ways)
-        run.done = ends.pop()
+        chunk.done = ends.pop()
 
 
 def _same(job: Any) -> Any:

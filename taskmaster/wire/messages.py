@@ -3,15 +3,15 @@
 A slave calls methods of its `Session` on the master; every argument is JSON
 of bounded size and is checked here, field by field, before it is believed.
 
-    hello(introduction)         -> [WELCOME, {run, name, span, holds}]
+    hello(introduction)         -> [WELCOME, {start, run, span, holds}]
                                  | [REFUSED, exit code, one line]
-    work(report, want, prefetch, wait)
+    exchange(report, want, prefetch, wait)
                                 -> [LEASE, span, first number, count, jobs]
                                  | [WAIT, span, reason]
                                  | [GIVE_BACK, span, reason]
                                  | [OVER, 'complete' or 'stopped']
                                  | [STRANGER]    (say hello first)
-    give_back(run, ranges)      -> [WAIT, span, reason] | [STRANGER]
+    give_back(start, ranges)    -> [WAIT, span, reason] | [STRANGER]
     lost(slave, ranges)         -> [STATUS, '']
     status(run name)            -> [STATUS, {...}] | [REFUSED, code, line]
     control(run name, command, rate)
@@ -92,9 +92,9 @@ class Refusal(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a slave finished since its last report, in the run ``run``."""
+    """What a slave finished since its last report."""
 
-    run: str
+    start: str              # the id of the start that it is of
     done: List[Range]
     failed: List[FailureReport]
     refused: List[Refusal]
@@ -109,8 +109,8 @@ class Introduction(NamedTuple):
     name: str               # host:pid, for people
     workers: int
     module: Optional[str]   # whose run it wants, or None: any
-    run: Optional[str]      # the id of the run it was in, or None
-    run_name: Optional[str]  # the name of that run
+    start: Optional[str]    # the id of the start it was in, or None
+    run: Optional[str]      # the name of that run
     holds: List[Range]      # what it believes to hold of that run
     after: Optional[str]    # the id of the dead slave that it replaces
 
@@ -151,11 +151,11 @@ def items(value: Any, most: int, length: int = 0) -> List[Any]:
 
 def ranges(value: Any) -> List[Range]:
     """In order, and none touches another: so each job is looked at once."""
-    return joined([(number(first, 1), number(last, first))
+    return merged([(number(first, 1), number(last, first))
                    for first, last in items(value, RANGES, 2)])
 
 
-def apart(value: Any) -> List[Range]:
+def disjoint(value: Any) -> List[Range]:
     """As they are, in order; BadMessage if two of them overlap."""
     found = sorted((number(first, 1), number(last, first))
                    for first, last in items(value, WORKERS, 2))
@@ -164,7 +164,7 @@ def apart(value: Any) -> List[Range]:
     return found
 
 
-def joined(ranges: Sequence[Range]) -> List[Range]:
+def merged(ranges: Sequence[Range]) -> List[Range]:
     """The same numbers in order; no two of the ranges touch."""
     found: List[Range] = []
     for a, b in sorted(ranges):
@@ -183,9 +183,9 @@ def report(value: Any) -> Report:
     """Check what a slave says it finished."""
     if not isinstance(value, list) or len(value) != 4:
         raise BadMessage('a report has four fields')
-    run, done, failed, refused = value
+    start, done, failed, refused = value
     return Report(
-        text(run), ranges(done),
+        text(start), ranges(done),
         [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
                        number(attempts, 0, 1_000_000))
          for n, error, trace, attempts in items(failed, RANGES, 4)],
@@ -216,11 +216,11 @@ def introduction(value: Any) -> Introduction:
                             [], None)
     if len(value) != len(Introduction._fields):
         raise BadMessage('an introduction has other fields')
-    _, _, slave, name, workers, module, run, run_name, holds, after = value
+    _, _, slave, name, workers, module, start, run, holds, after = value
     return Introduction(
         protocol, version, text(slave), line(name),
-        number(workers, 1, WORKERS), optional(module), optional(run),
-        optional(run_name, RUN_NAME),
+        number(workers, 1, WORKERS), optional(module), optional(start),
+        optional(run, RUN_NAME),
         ranges(holds), optional(after))
 
 

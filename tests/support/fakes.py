@@ -69,15 +69,15 @@ class Background(threading.Thread):
         return self._outcome
 
 
-def introduction(slave='s1', run=None, holds=(), after=None, workers=1,
-                 module=None, run_name=None, protocol=PROTOCOL):
+def introduction(slave='s1', start=None, holds=(), after=None, workers=1,
+                 module=None, run=None, protocol=PROTOCOL):
     """What a slave says of itself, as JSON would carry it."""
-    return [protocol, '1.0', slave, f'host:{slave}', workers, module, run,
-            run_name, [list(pair) for pair in holds], after]
+    return [protocol, '1.0', slave, f'host:{slave}', workers, module, start,
+            run, [list(pair) for pair in holds], after]
 
 
-def report(done=(), failed=(), refused=(), run=RUN):
-    return [run, [list(pair) for pair in done],
+def report(done=(), failed=(), refused=(), start=RUN):
+    return [start, [list(pair) for pair in done],
             [[number, 'ValueError: bad', 'Traceback ...', 1]
              for number in failed],
             [list(one) for one in refused]]
@@ -85,7 +85,7 @@ def report(done=(), failed=(), refused=(), run=RUN):
 
 def take(door, want=1, wait=0.0, prefetch=False, **finished):
     """One round trip: (first number, jobs), or the reply if no lease."""
-    reply = door.call('work', report(**finished), want, prefetch, wait,
+    reply = door.call('exchange', report(**finished), want, prefetch, wait,
                       wait=wait)
     if reply[0] != LEASE:
         return list(reply)

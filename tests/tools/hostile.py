@@ -116,9 +116,10 @@ def visit(address, key, tls=None):
     start = time.monotonic()
     with closing(connect(address, key, tls)) as link:
         _, welcome = link.call('hello', introduction('visitor'))
-        run = welcome['run']
-        number, _ = take(link, 1, 10, run=run)
-        link.call('work', report([(number, number)], run=run), 0, True, 0)
+        start = welcome['start']
+        number, _ = take(link, 1, 10, start=start)
+        link.call('exchange', report([(number, number)], start=start), 0,
+                  True, 0)
         return time.monotonic() - start
 
 

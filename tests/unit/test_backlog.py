@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
                                  precondition, rule, run_state_machine_as_test)
 
-from taskmaster.slave.backlog import URGENT, Hand
+from taskmaster.slave.backlog import URGENT, Backlog
 from taskmaster.wire.messages import RANGES, Report
 
 
 def leased(*leases, **options):
     """A hand with these leases, each (first, how many): jobs are numbers."""
-    hand = Hand(**options)
+    backlog = Backlog(**options)
     for first, count in leases:
-        hand.add(first, [*range(first, first + count)])
-    return hand
+        backlog.add(first, [*range(first, first + count)])
+    return backlog
 
 
 def work(run, count):
@@ -23,122 +23,123 @@ def work(run, count):
         next(run.iterator)
 
 
-def finish(hand, run):
+def finish(backlog, run):
     work(run, len(run.jobs) - run.begun())
-    hand.bring(run)
+    backlog.bring(run)
 
 
-def done(hand):
+def done(backlog):
     """What it would report as done."""
-    return hand.report(RUN).done
+    return backlog.report(RUN).done
 
 
 # -- runs -----------------------------------------------------------------
 
 def test_a_run_is_a_whole_lease_for_one_worker():
-    hand = leased((1, 5), (6, 2))
-    first, second = hand.take(), hand.take()
+    backlog = leased((1, 5), (6, 2))
+    first, second = backlog.take(), backlog.take()
     assert (first.first, first.jobs) == (1, [1, 2, 3, 4, 5])
     assert (second.first, second.last) == (6, 7)
 
 
 def test_several_workers_share_a_lease():
-    hand = leased((1, 12), workers=3)
-    assert [len(hand.take().jobs) for _ in range(3)] == [2, 2, 2]
-    assert sorted(hand.holds()) == [(1, 2), (3, 4), (5, 6), (7, 12)]
+    backlog = leased((1, 12), workers=3)
+    assert [len(backlog.take().jobs) for _ in range(3)] == [2, 2, 2]
+    assert sorted(backlog.holds()) == [(1, 2), (3, 4), (5, 6), (7, 12)]
 
 
 def test_take_waits_for_a_lease():
-    hand = Hand()
-    taking = Background(hand.take)
-    until(lambda: hand.appetite().hungry)
-    hand.add(4, ['job'])
+    backlog = Backlog()
+    taking = Background(backlog.take)
+    until(lambda: backlog.appetite().hungry)
+    backlog.add(4, ['job'])
     assert taking.result().jobs == ['job']
-    assert not hand.appetite().hungry
+    assert not backlog.appetite().hungry
 
 
 def test_a_lease_wakes_every_worker():
-    hand = Hand(workers=3)
-    taking = [Background(hand.take) for _ in range(3)]
-    until(lambda: hand._idle == 3)
-    hand.add(1, [*range(1, 10)])
+    backlog = Backlog(workers=3)
+    taking = [Background(backlog.take) for _ in range(3)]
+    until(lambda: backlog._idle == 3)
+    backlog.add(1, [*range(1, 10)])
     runs = [one.result() for one in taking]
     assert len({run.first for run in runs}) == 3
 
 
 def test_close_ends_who_waits_and_interrupts_who_works():
-    hand = leased((1, 5))
-    run = hand.take()
-    taking = Background(hand.take)
-    until(lambda: hand.appetite().hungry)
-    hand.close()
+    backlog = leased((1, 5))
+    run = backlog.take()
+    taking = Background(backlog.take)
+    until(lambda: backlog.appetite().hungry)
+    backlog.close()
     assert taking.result() is None
     assert run.interrupt
-    assert hand.take() is None
+    assert backlog.take() is None
 
 
 def test_a_run_brought_back_early_is_taken_again():
-    hand = leased((1, 5), (6, 5))
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5))
+    run = backlog.take()
     work(run, 2)
-    hand.bring(run)
-    assert done(hand) == [(1, 2)]
-    again = hand.take()
+    backlog.bring(run)
+    assert done(backlog) == [(1, 2)]
+    again = backlog.take()
     assert (again.first, again.jobs) == (3, [3, 4, 5])      # before the next
 
 
 def test_a_run_brought_back_at_once_has_done_nothing():
-    hand = leased((1, 5))
-    hand.bring(hand.take())
-    assert done(hand) == []
-    assert hand.take().jobs == [1, 2, 3, 4, 5]
+    backlog = leased((1, 5))
+    backlog.bring(backlog.take())
+    assert done(backlog) == []
+    assert backlog.take().jobs == [1, 2, 3, 4, 5]
 
 
 # -- reports --------------------------------------------------------------
 
 def test_the_job_that_is_being_done_is_not_reported():
-    hand = leased((1, 5))
-    run = hand.take()
-    assert done(hand) == []
+    backlog = leased((1, 5))
+    run = backlog.take()
+    assert done(backlog) == []
     work(run, 1)
-    assert done(hand) == []
+    assert done(backlog) == []
     work(run, 2)
-    assert done(hand) == [(1, 2)]
+    assert done(backlog) == [(1, 2)]
     work(run, 2)
-    assert done(hand) == [(1, 2), (3, 4)]   # the fifth is still in the works
-    hand.bring(run)
-    assert done(hand) == [(1, 2), (3, 4), (5, 5)]
+    # the fifth is still in the works
+    assert done(backlog) == [(1, 2), (3, 4)]
+    backlog.bring(run)
+    assert done(backlog) == [(1, 2), (3, 4), (5, 5)]
 
 
 def test_what_is_reported_is_not_reported_again():
-    hand = leased((1, 5))
-    run = hand.take()
+    backlog = leased((1, 5))
+    run = backlog.take()
     work(run, 3)
-    sent = hand.report(RUN)
+    sent = backlog.report(RUN)
     work(run, 1)
-    assert hand.report(RUN).done == [(1, 2), (3, 3)]    # the first was lost
-    hand.reported(sent)
-    assert done(hand) == [(3, 3)]
-    assert hand.appetite().unreported
-    hand.reported(hand.report(RUN))
-    assert not hand.appetite().unreported
+    assert backlog.report(RUN).done == [(1, 2), (3, 3)]    # the first was lost
+    backlog.reported(sent)
+    assert done(backlog) == [(3, 3)]
+    assert backlog.appetite().unreported
+    backlog.reported(backlog.report(RUN))
+    assert not backlog.appetite().unreported
 
 
 def test_failures_are_not_done():
-    hand = leased((1, 6))
-    run = hand.take()
+    backlog = leased((1, 6))
+    run = backlog.take()
     for number in range(1, 7):
         work(run, 1)
         if number in (1, 3, 4):
-            hand.fail(run, ValueError(number), 2)
-    hand.bring(run)
-    sent = hand.report(RUN)
+            backlog.fail(run, ValueError(number), 2)
+    backlog.bring(run)
+    sent = backlog.report(RUN)
     assert sent.done == [(2, 2), (5, 6)]
     assert [f.number for f in sent.failed] == [1, 3, 4]
     assert sent.failed[0].error == 'ValueError: 1'
     assert sent.failed[0].attempts == 2
-    hand.reported(sent)
-    assert hand.report(RUN) == Report(RUN, [], [], [])
+    backlog.reported(sent)
+    assert backlog.report(RUN) == Report(RUN, [], [], [])
 
 
 def test_a_failure_is_a_line_and_a_bounded_traceback():
@@ -146,318 +147,318 @@ def test_a_failure_is_a_line_and_a_bounded_traceback():
         def __str__(self):
             return 'x\n' * 100_000
 
-    hand = leased((1, 1))
-    run = hand.take()
+    backlog = leased((1, 1))
+    run = backlog.take()
     work(run, 1)
     try:
         raise Terrible
     except Terrible as error:
-        hand.fail(run, error)
-    failure, = hand.report(RUN).failed
+        backlog.fail(run, error)
+    failure, = backlog.report(RUN).failed
     assert len(failure.error) <= 1000 and '\n' not in failure.error
     assert len(failure.traceback) <= 10_000
 
 
 def test_many_failures_are_urgent():
     """They stop the work until they are reported."""
-    hand = leased((1, 100), workers=1)
-    run = hand.take()
+    backlog = leased((1, 100), workers=1)
+    run = backlog.take()
     for number in range(URGENT):
-        assert not run.interrupt and not hand.appetite().urgent
+        assert not run.interrupt and not backlog.appetite().urgent
         work(run, 1)
-        hand.fail(run, ValueError())
-    assert run.interrupt and hand.appetite().urgent
-    hand.bring(run)
-    taking = Background(hand.take)
-    until(lambda: hand._idle)
+        backlog.fail(run, ValueError())
+    assert run.interrupt and backlog.appetite().urgent
+    backlog.bring(run)
+    taking = Background(backlog.take)
+    until(lambda: backlog._idle)
     assert taking.is_alive()
-    hand.reported(hand.report(RUN))
+    backlog.reported(backlog.report(RUN))
     assert taking.result().first == URGENT + 1
 
 
 def test_a_report_is_no_larger_than_a_message_may_be():
-    hand = leased(*((n, 1) for n in range(1, 3 * RANGES, 2)))
+    backlog = leased(*((n, 1) for n in range(1, 3 * RANGES, 2)))
     for _ in range(1, 3 * RANGES, 2):
-        finish(hand, hand.take())
+        finish(backlog, backlog.take())
     found = []
-    while hand.appetite().unreported:
-        sent = hand.report(RUN)
+    while backlog.appetite().unreported:
+        sent = backlog.report(RUN)
         assert 0 < len(sent.done) <= RANGES
         found += sent.done
-        hand.reported(sent)
+        backlog.reported(sent)
     assert found == [(n, n) for n in range(1, 3 * RANGES, 2)]
 
 
 def test_failures_of_many_workers_go_in_parts():
-    hand = leased(*((n, 1) for n in range(1, 101)), workers=100)
-    runs = [hand.take() for _ in range(100)]
+    backlog = leased(*((n, 1) for n in range(1, 101)), workers=100)
+    runs = [backlog.take() for _ in range(100)]
     for run in runs:
         work(run, 1)
-        hand.fail(run, ValueError('x' * 20_000))
-        hand.bring(run)
+        backlog.fail(run, ValueError('x' * 20_000))
+        backlog.bring(run)
     numbers = []
-    while hand.appetite().unreported:
-        sent = hand.report(RUN)
+    while backlog.appetite().unreported:
+        sent = backlog.report(RUN)
         assert 0 < len(sent.failed) <= 4 * URGENT
         numbers += [f.number for f in sent.failed]
-        hand.reported(sent)
+        backlog.reported(sent)
     assert numbers == [*range(1, 101)]
     assert sent.done == []
 
 
 def test_a_refusal_is_urgent():
-    hand = Hand()
-    hand.refuse(1, 4, 'cannot be unpickled')
-    assert hand.appetite().urgent
-    assert hand.holds() == [(1, 4)]
-    hand.reported(hand.report(RUN))
-    assert not hand.appetite().urgent and hand.holds() == []
+    backlog = Backlog()
+    backlog.refuse(1, 4, 'cannot be unpickled')
+    assert backlog.appetite().urgent
+    assert backlog.holds() == [(1, 4)]
+    backlog.reported(backlog.report(RUN))
+    assert not backlog.appetite().urgent and backlog.holds() == []
 
 
 # -- what it wants --------------------------------------------------------
 
 def test_it_wants_more_the_faster_it_works():
     clock = Clock()
-    hand = Hand(clock=clock)
-    assert hand.appetite().want == 1
-    hand.add(1, ['job'])
-    run = hand.take()
+    backlog = Backlog(clock=clock)
+    assert backlog.appetite().want == 1
+    backlog.add(1, ['job'])
+    run = backlog.take()
     clock.forward(0.001)
-    finish(hand, run)
-    assert 1 < hand.appetite().want <= 100
-    hand.add(2, ['job'])
-    run = hand.take()
+    finish(backlog, run)
+    assert 1 < backlog.appetite().want <= 100
+    backlog.add(2, ['job'])
+    run = backlog.take()
     clock.forward(10)
-    finish(hand, run)
-    assert hand.appetite().want == 1
+    finish(backlog, run)
+    assert backlog.appetite().want == 1
 
 
 def test_it_wants_one_lease_in_advance():
-    hand = leased((1, 1))
-    assert hand.appetite().want == 0
-    run = hand.take()
-    assert hand.appetite().want > 0
-    hand.add(2, ['job'])
-    assert hand.appetite().want == 0
-    finish(hand, run)
-    assert not hand.appetite().empty
-    finish(hand, hand.take())
-    assert hand.appetite().empty
+    backlog = leased((1, 1))
+    assert backlog.appetite().want == 0
+    run = backlog.take()
+    assert backlog.appetite().want > 0
+    backlog.add(2, ['job'])
+    assert backlog.appetite().want == 0
+    finish(backlog, run)
+    assert not backlog.appetite().empty
+    finish(backlog, backlog.take())
+    assert backlog.appetite().empty
 
 
 def test_wait_ends_with_a_change():
-    hand = leased((1, 1))
-    hand.wait(0)
-    assert not hand.wait(0)
-    waiting = Background(hand.wait, 30.0)
-    run = hand.take()
+    backlog = leased((1, 1))
+    backlog.wait(0)
+    assert not backlog.wait(0)
+    waiting = Background(backlog.wait, 30.0)
+    run = backlog.take()
     assert waiting.result()
-    hand.wait(0)
-    finish(hand, run)
-    assert hand.wait(0)         # it was before the call
+    backlog.wait(0)
+    finish(backlog, run)
+    assert backlog.wait(0)         # it was before the call
 
 
 # -- giving back ----------------------------------------------------------
 
 def test_a_drain_begins_no_more():
-    hand = leased((1, 5), (6, 5))
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5))
+    run = backlog.take()
     work(run, 2)
-    assert hand.give_back() == []
-    hand.drain()
+    assert backlog.give_back() == []
+    backlog.drain()
     assert run.interrupt
-    assert hand.appetite().want == 0
-    assert hand.give_back() == [(6, 10), (3, 5)]
-    assert hand.holds() == [(1, 2)]
-    hand.bring(run)
-    assert hand.give_back() == []
-    assert hand.appetite().empty and done(hand) == [(1, 2)]
-    hand.add(11, ['late'])
-    assert hand.give_back() == [(11, 11)]
+    assert backlog.appetite().want == 0
+    assert backlog.give_back() == [(6, 10), (3, 5)]
+    assert backlog.holds() == [(1, 2)]
+    backlog.bring(run)
+    assert backlog.give_back() == []
+    assert backlog.appetite().empty and done(backlog) == [(1, 2)]
+    backlog.add(11, ['late'])
+    assert backlog.give_back() == [(11, 11)]
 
 
 def test_a_recall_is_for_what_there_is():
-    hand = leased((1, 5), (6, 5))
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5))
+    run = backlog.take()
     work(run, 1)
-    hand.recall()
-    assert run.interrupt and hand.appetite().want == 0
-    assert hand.give_back() == [(6, 10), (2, 5)]
-    hand.bring(run)
-    assert hand.give_back() == []
-    assert hand.appetite().want > 0
-    hand.add(11, ['job'])
-    assert hand.take().jobs == ['job']
-    assert hand.give_back() == []
+    backlog.recall()
+    assert run.interrupt and backlog.appetite().want == 0
+    assert backlog.give_back() == [(6, 10), (2, 5)]
+    backlog.bring(run)
+    assert backlog.give_back() == []
+    assert backlog.appetite().want > 0
+    backlog.add(11, ['job'])
+    assert backlog.take().jobs == ['job']
+    assert backlog.give_back() == []
 
 
 def test_what_is_behind_a_job_that_hangs_is_given_back():
     """Its worker need not come back for that."""
-    hand = leased((1, 5), (6, 5), workers=1)
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5), workers=1)
+    run = backlog.take()
     work(run, 2)
-    hand.recall()
-    assert hand.give_back() == [(6, 10), (3, 5)]
-    assert done(hand) == [(1, 1)] and hand.holds() == [(1, 1), (2, 2)]
-    hand.fail(run, ValueError())
-    assert [f.number for f in hand.report(RUN).failed] == [2]
+    backlog.recall()
+    assert backlog.give_back() == [(6, 10), (3, 5)]
+    assert done(backlog) == [(1, 1)] and backlog.holds() == [(1, 1), (2, 2)]
+    backlog.fail(run, ValueError())
+    assert [f.number for f in backlog.report(RUN).failed] == [2]
 
 
 def test_of_a_run_that_is_not_begun_all_is_given_back():
-    hand = leased((1, 5))
-    run = hand.take()
-    hand.recall()
-    assert hand.give_back() == [(1, 5)]
-    assert hand.holds() == [] and next(run.iterator, None) is None
-    hand.bring(run)
-    assert done(hand) == [] and hand.appetite().empty
+    backlog = leased((1, 5))
+    run = backlog.take()
+    backlog.recall()
+    assert backlog.give_back() == [(1, 5)]
+    assert backlog.holds() == [] and next(run.iterator, None) is None
+    backlog.bring(run)
+    assert done(backlog) == [] and backlog.appetite().empty
 
 
 def test_lists_come_back_between_two_of_them():
-    hand = leased((1, 5))
-    run = hand.take()
+    backlog = leased((1, 5))
+    run = backlog.take()
     run.done = 2
-    hand.recall()
-    assert hand.give_back() == []
-    hand.bring(run)
-    assert hand.give_back() == [(3, 5)]
+    backlog.recall()
+    assert backlog.give_back() == []
+    backlog.bring(run)
+    assert backlog.give_back() == [(3, 5)]
 
 
 def test_a_recall_of_nothing_is_over_at_once():
-    hand = Hand()
-    hand.recall()
-    assert hand.give_back() == []
-    hand.add(1, ['job'])
-    assert hand.take().jobs == ['job']
+    backlog = Backlog()
+    backlog.recall()
+    assert backlog.give_back() == []
+    backlog.add(1, ['job'])
+    assert backlog.take().jobs == ['job']
 
 
 # -- connections ----------------------------------------------------------
 
 def test_holds_is_all_that_the_master_has_no_word_of():
-    hand = leased((1, 5), (6, 5), (11, 2))
-    finish(hand, hand.take())
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5), (11, 2))
+    finish(backlog, backlog.take())
+    run = backlog.take()
     work(run, 3)
-    hand.fail(run, ValueError())
-    hand.reported(hand.report(RUN))     # 1-5, 6-7; 8 has failed
-    hand.refuse(20, 21, 'x')
-    held = sorted(n for a, b in hand.holds() for n in range(a, b + 1))
+    backlog.fail(run, ValueError())
+    backlog.reported(backlog.report(RUN))     # 1-5, 6-7; 8 has failed
+    backlog.refuse(20, 21, 'x')
+    held = sorted(n for a, b in backlog.holds() for n in range(a, b + 1))
     assert held == [8, 9, 10, 11, 12, 20, 21]
 
 
 def test_keep_forgets_what_another_has():
-    hand = leased((1, 5), (6, 5), (11, 5))
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5), (11, 5))
+    run = backlog.take()
     work(run, 2)
-    hand.keep([(1, 3), (5, 7), (13, 13), (15, 99)])
+    backlog.keep([(1, 3), (5, 7), (13, 13), (15, 99)])
     assert run.interrupt
-    hand.bring(run)
-    assert done(hand) == [(1, 2)]
+    backlog.bring(run)
+    assert done(backlog) == [(1, 2)]
     runs = []
-    while not hand.appetite().empty:
-        runs.append(hand.take())
-        finish(hand, runs[-1])
+    while not backlog.appetite().empty:
+        runs.append(backlog.take())
+        finish(backlog, runs[-1])
     assert [run.jobs for run in runs] == [[3], [5], [6, 7], [13], [15]]
     assert [run.first for run in runs] == [3, 5, 6, 13, 15]
 
 
 def test_forget_leaves_nothing():
-    hand = leased((1, 5), (6, 5))
-    run = hand.take()
+    backlog = leased((1, 5), (6, 5))
+    run = backlog.take()
     work(run, 2)
-    hand.fail(run, ValueError())
-    hand.refuse(11, 12, 'x')
-    hand.forget()
+    backlog.fail(run, ValueError())
+    backlog.refuse(11, 12, 'x')
+    backlog.forget()
     assert run.interrupt
-    hand.bring(run)
-    hand.fail(run, ValueError())
-    assert hand.holds() == []
-    assert hand.report(RUN) == Report(RUN, [], [], [])
-    assert hand.appetite().empty
+    backlog.bring(run)
+    backlog.fail(run, ValueError())
+    assert backlog.holds() == []
+    assert backlog.report(RUN) == Report(RUN, [], [], [])
+    assert backlog.appetite().empty
 
 
 # -- lists ----------------------------------------------------------------
 
 def test_of_lists_the_handler_says_what_is_finished():
-    hand = leased((1, 6))
-    run = hand.take()
+    backlog = leased((1, 6))
+    run = backlog.take()
     run.done = 0
-    assert done(hand) == [] and run.current() == 1
+    assert done(backlog) == [] and run.current() == 1
     run.done = 2
-    hand.fail(run, ValueError())
+    backlog.fail(run, ValueError())
     run.done = 4
-    assert done(hand) == [(1, 2), (4, 4)]
-    hand.bring(run)                     # interrupted
-    assert done(hand) == [(1, 2), (4, 4)]
-    again = hand.take()
+    assert done(backlog) == [(1, 2), (4, 4)]
+    backlog.bring(run)                     # interrupted
+    assert done(backlog) == [(1, 2), (4, 4)]
+    again = backlog.take()
     assert (again.first, again.jobs, again.done) == (5, [5, 6], None)
 
 
 def test_workers_share_a_lease_by_whole_lists():
-    hand = leased((1, 100), workers=2, batch=30)
-    assert [len(hand.take().jobs) for _ in range(4)] == [30, 30, 30, 10]
+    backlog = leased((1, 100), workers=2, batch=30)
+    assert [len(backlog.take().jobs) for _ in range(4)] == [30, 30, 30, 10]
 
 
 def test_take_without_waiting():
-    hand = Hand()
-    assert hand.take(wait=False) is None
-    assert not hand.appetite().hungry
-    hand.add(1, ['job'])
-    assert hand.take(wait=False).jobs == ['job']
-    hand.add(2, ['job'])
-    hand.drain()
-    assert hand.take(wait=False) is None
+    backlog = Backlog()
+    assert backlog.take(wait=False) is None
+    assert not backlog.appetite().hungry
+    backlog.add(1, ['job'])
+    assert backlog.take(wait=False).jobs == ['job']
+    backlog.add(2, ['job'])
+    backlog.drain()
+    assert backlog.take(wait=False) is None
 
 
 # -- a quota --------------------------------------------------------------
 
 def test_no_more_is_asked_for_than_the_quota():
-    hand = Hand(workers=4, quota=5)
-    assert hand.appetite().want == 4
-    hand.add(1, [*range(1, 4)])
+    backlog = Backlog(workers=4, quota=5)
+    assert backlog.appetite().want == 4
+    backlog.add(1, [*range(1, 4)])
     for _ in range(3):
-        finish(hand, hand.take())
-    assert not hand.spent and hand.appetite().want == 2
-    hand.add(4, [4, 5])
-    assert not hand.spent
-    finish(hand, hand.take())
-    last = hand.take()
-    assert hand.appetite().want == 0 and not hand.spent
-    finish(hand, last)
-    assert hand.spent and hand.appetite().want == 0
+        finish(backlog, backlog.take())
+    assert not backlog.spent and backlog.appetite().want == 2
+    backlog.add(4, [4, 5])
+    assert not backlog.spent
+    finish(backlog, backlog.take())
+    last = backlog.take()
+    assert backlog.appetite().want == 0 and not backlog.spent
+    finish(backlog, last)
+    assert backlog.spent and backlog.appetite().want == 0
 
 
 def test_without_a_quota_it_is_never_spent():
-    assert not Hand().spent
+    assert not Backlog().spent
 
 
 # -- what the link is told ------------------------------------------------
 
 def test_the_link_is_not_told_of_each_run():
     """Of thousands a second: only when there is something to see to."""
-    hand = Hand(workers=4)
-    hand.add(1, [*range(1, 101)])
-    taken = [hand.take() for _ in range(3)]
-    assert hand.appetite().want == 0 and hand.wait(0)
+    backlog = Backlog(workers=4)
+    backlog.add(1, [*range(1, 101)])
+    taken = [backlog.take() for _ in range(3)]
+    assert backlog.appetite().want == 0 and backlog.wait(0)
     for run in taken[:]:
-        finish(hand, run)
-        taken.append(hand.take())
-    assert not hand.wait(0)
-    while hand._leases:
-        taken.append(hand.take())
-    assert hand.wait(0)                 # time to ask for more
+        finish(backlog, run)
+        taken.append(backlog.take())
+    assert not backlog.wait(0)
+    while backlog._leases:
+        taken.append(backlog.take())
+    assert backlog.wait(0)                 # time to ask for more
 
 
 def test_the_link_is_told_of_what_it_has_not_seen_yet():
     """A lease is taken between two looks, and all is as it was before."""
-    hand = Hand(workers=2)
-    hand.add(1, [1])
-    hand.take()
-    assert hand.appetite().want and hand.wait(0)
-    hand.add(2, [2])
-    assert hand.appetite().want == 0 and not hand.wait(0)
-    hand.take()
-    assert hand.wait(0) and hand.appetite().want
+    backlog = Backlog(workers=2)
+    backlog.add(1, [1])
+    backlog.take()
+    assert backlog.appetite().want and backlog.wait(0)
+    backlog.add(2, [2])
+    assert backlog.appetite().want == 0 and not backlog.wait(0)
+    backlog.take()
+    assert backlog.wait(0) and backlog.appetite().want
 
 
 # -- whatever the order ---------------------------------------------------
@@ -474,7 +475,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self, workers, lists):
         self.clock = Clock()
         self.lists = lists
-        self.hand = Hand(workers, batch=3 if lists else 1, clock=self.clock)
+        self.backlog = Backlog(
+            workers, batch=3 if lists else 1, clock=self.clock)
         self.runs = {}              # by worker
         self.failed = {}            # numbers, by worker: of its last job
         self.number = 1
@@ -491,22 +493,22 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def stopped(self):
-        hand = self.hand
-        return (hand._draining or hand._recalled
-                or len(hand._failed) >= URGENT)
+        backlog = self.backlog
+        return (backlog._draining or backlog._recalled
+                or len(backlog._failed) >= URGENT)
 
     @rule(count=st.integers(1, 8))
     def lease(self, count):
         numbers = range(self.number, self.number + count)
-        self.hand.add(self.number, [*numbers])
+        self.backlog.add(self.number, [*numbers])
         self.number += count
         self.unbegun.update(numbers)
 
-    @precondition(lambda self: self.hand._leases and not self.stopped)
+    @precondition(lambda self: self.backlog._leases and not self.stopped)
     @rule(worker=st.integers(0, 2))
     def take(self, worker):
-        if worker < self.hand.workers and worker not in self.runs:
-            run = self.runs[worker] = self.hand.take()
+        if worker < self.backlog.workers and worker not in self.runs:
+            run = self.runs[worker] = self.backlog.take()
             assert run.jobs == [*range(run.first, run.last + 1)]
             if self.lists:
                 run.done = 0
@@ -544,11 +546,11 @@ class Machine(RuleBasedStateMachine):
         number = run.current()
         if self.lists:
             if run.done < len(run.jobs):
-                self.hand.fail(run, ValueError(number))
+                self.backlog.fail(run, ValueError(number))
                 self.next_job(worker)
         elif run.begun() and self.failed.get(worker) != number and (
                 number not in run.failed):
-            self.hand.fail(run, ValueError(number))
+            self.backlog.fail(run, ValueError(number))
             self.failed[worker] = number
 
     @precondition(lambda self: self.runs)
@@ -557,18 +559,18 @@ class Machine(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(sorted(self.runs)))
         run = self.runs.pop(worker)
         self.failed.pop(worker, None)
-        self.hand.bring(run)
+        self.backlog.bring(run)
 
     @rule()
     def report(self):
         """The call; whether it reached the master is not known yet."""
-        self.sent = self.hand.report(RUN)
+        self.sent = self.backlog.report(RUN)
 
     @precondition(lambda self: self.sent)
     @rule()
     def reported(self):
         sent, self.sent = self.sent, None
-        self.hand.reported(sent)
+        self.backlog.reported(sent)
         for first, last in sent.done:
             for number in range(first, last + 1):
                 assert number in self.begun
@@ -586,16 +588,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3))
     def refuse(self, count):
-        self.hand.refuse(self.number, self.number + count - 1, 'x')
+        self.backlog.refuse(self.number, self.number + count - 1, 'x')
         self.number += count
 
     @rule()
     def recall(self):
-        self.hand.recall()
+        self.backlog.recall()
 
     @rule()
     def give_back(self):
-        for first, last in self.hand.give_back():
+        for first, last in self.backlog.give_back():
             for number in range(first, last + 1):
                 assert number not in self.begun, 'given back, but begun'
                 self.unbegun.discard(number)
@@ -610,10 +612,10 @@ class Machine(RuleBasedStateMachine):
                          else st.just(set()))
         self.forgotten |= self.unbegun - kept
         self.unbegun &= kept
-        self.hand.keep(ranges(kept))
+        self.backlog.keep(ranges(kept))
 
     def held(self):
-        return [n for a, b in self.hand.holds() for n in range(a, b + 1)]
+        return [n for a, b in self.backlog.holds() for n in range(a, b + 1)]
 
     @invariant()
     def nothing_is_out_of_hand(self):
@@ -632,11 +634,11 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, 'hand'):
             return
         self.sent = None
-        self.hand.drain()
+        self.backlog.drain()
         for worker in sorted(self.runs):
-            self.hand.bring(self.runs.pop(worker))
+            self.backlog.bring(self.runs.pop(worker))
         self.give_back()
-        while self.hand.appetite().unreported:
+        while self.backlog.appetite().unreported:
             self.report()
             self.reported()
         assert self.held() == []

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from taskmaster.errors import ConfigError, OperatorError, UsageError
-from taskmaster.slave.backlog import Run
+from taskmaster.slave.backlog import Chunk
 from taskmaster.usercode import handler as handlers
 from taskmaster.usercode.handler import Handler, Ways, run_each
 
@@ -133,7 +133,7 @@ async def later(job):
 
 def by_lists(says, handle, jobs, batch=0, retries=0):
     """Run them; gives the run, and the numbers of the jobs that failed."""
-    run = Run(1, jobs)
+    run = Chunk(1, jobs)
     failed = []
 
     def fail(error, attempts):
@@ -177,7 +177,7 @@ def test_a_list_that_fails_is_halved(says, batch, bad):
 
 
 def test_only_what_is_finished_counts_while_a_list_is_halved(says):
-    run = Run(1, [*range(1, 9)])
+    run = Chunk(1, [*range(1, 9)])
     sure = []
 
     def handle(jobs):
@@ -239,7 +239,7 @@ def test_what_ends_everything_is_no_failure(says, lists):
         calls.append(job)
         raise KeyboardInterrupt
 
-    run = Run(1, [1, 2, 3])
+    run = Chunk(1, [1, 2, 3])
     handler = Handler(handle, 3, lists=lists)
     with pytest.raises(KeyboardInterrupt):
         handler.work(handle, run, says.ways._replace(
@@ -258,7 +258,7 @@ def test_a_coroutine_that_only_promises(says):
 
 
 def run_async(says, handle, jobs, **options):
-    run = Run(1, jobs)
+    run = Chunk(1, jobs)
     handler = Handler(handle, **options)
 
     async def pause(seconds):

@@ -29,8 +29,8 @@ def hello(queue, slave='s1', workers=1, session=SESSION, after=None):
 
 def ask(queue, want=1, done=(), slave='s1', prefetch=False, wait=0.0,
         refused=()):
-    return queue.work(slave, Report(RUN, list(done), [], list(refused)),
-                      want, prefetch, wait, SESSION)
+    return queue.exchange(slave, Report(RUN, list(done), [], list(refused)),
+                          want, prefetch, wait, SESSION)
 
 
 def take(queue, want=1, **options):
@@ -451,10 +451,10 @@ def test_too_many_failures_call_everything_back():
     queue = filled(range(10), too_many=lambda failed, finished: failed > 1)
     take(queue, 4)
     report = Report(RUN, [], [(1, 'bad', '', 1)], [])
-    assert queue.work('s1', report, 0, False, 0.0, SESSION)[0] == WAIT
+    assert queue.exchange('s1', report, 0, False, 0.0, SESSION)[0] == WAIT
     assert not queue.too_many
     report = Report(RUN, [], [(2, 'bad', '', 1)], [])
-    assert queue.work('s1', report, 9, False, 0.0, SESSION)[0] == GIVE_BACK
+    assert queue.exchange('s1', report, 9, False, 0.0, SESSION)[0] == GIVE_BACK
     assert queue.too_many
     queue.give_back('s1', RUN, [(3, 4)])
     assert ask(queue, 9)[0] == WAIT
@@ -497,8 +497,8 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
 def test_counts_are_of_one_moment():
     queue = filled(range(5))
     take(queue, 3)
-    queue.work('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
-               False, 0.0, SESSION)
+    queue.exchange('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
+                   False, 0.0, SESSION)
     assert queue.counts() == (1, 2, 1, 0, 1, 0, 1)
     queue.recorded([2])
     assert queue.counts() == (2, 2, 1, 1, 0, 0, 1)
@@ -514,7 +514,7 @@ def test_a_call_on_an_old_connection_is_given_nothing():
     old, new = object(), object()
     queue.hello(who, old)
     replies = []
-    call = threading.Thread(target=lambda: replies.append(queue.work(
+    call = threading.Thread(target=lambda: replies.append(queue.exchange(
         's1', Report(RUN, [], [], []), 1, False, 60.0, old)))
     call.start()
     until(lambda: queue.waiters)
@@ -522,20 +522,20 @@ def test_a_call_on_an_old_connection_is_given_nothing():
     queue.put('job')
     call.join(60)
     assert replies == [[STRANGER]]
-    reply = queue.work('s1', Report(RUN, [], [], []), 1, False, 60.0, new)
+    reply = queue.exchange('s1', Report(RUN, [], [], []), 1, False, 60.0, new)
     assert reply[0] == LEASE
 
 
 def test_what_an_expired_slave_has_done_counts():
     queue = JobQueue(10, RUN)
-    assert queue.work('nobody', Report('other run', [], [], []), 0, False,
-                      0.0) == [STRANGER]
+    assert queue.exchange('nobody', Report('other run', [], [], []), 0, False,
+                          0.0) == [STRANGER]
     for job in range(3):
         queue.put(job)
     hello(queue)
     take(queue, 3)
-    assert queue.work('gone', Report(RUN, [(1, 3)], [], []), 0, False,
-                      0.0) == [STRANGER]
+    assert queue.exchange('gone', Report(RUN, [(1, 3)], [], []), 0, False,
+                          0.0) == [STRANGER]
     assert queue.counts().finished == 3
 
 

@@ -9,7 +9,7 @@ from taskmaster.wire.messages import (PROTOCOL, RANGES, TEXT, BadMessage,
 
 def introduction(**fields):
     said = dict(protocol=PROTOCOL, version='1.0', slave='id', name='host:1',
-                workers=2, module='mod', run='run', run_name='mod x=1',
+                workers=2, module='mod', start='run', run='mod x=1',
                 holds=[[1, 2]], after='before')
     said.update(fields)
     return list(said.values())
@@ -23,8 +23,8 @@ def test_an_introduction():
 
 def test_what_may_be_missing_of_it():
     who = messages.introduction(introduction(
-        module=None, run=None, run_name=None, holds=[], after=None))
-    assert (who.module, who.run, who.run_name, who.after) == (None,) * 4
+        module=None, start=None, run=None, holds=[], after=None))
+    assert (who.module, who.start, who.run, who.after) == (None,) * 4
 
 
 @pytest.mark.parametrize('protocol', [0, PROTOCOL + 1, 1 << 60])

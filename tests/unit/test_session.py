@@ -22,8 +22,8 @@ def test_what_is_exposed_has_as_many_arguments():
 
 
 def test_nothing_else_is_exposed():
-    assert sorted(Session.exposed) == ['control', 'give_back', 'hello',
-                                       'lost', 'status', 'work']
+    assert sorted(Session.exposed) == ['control', 'exchange', 'give_back',
+                                       'hello', 'lost', 'status']
 
 
 @pytest.mark.parametrize('module, welcome', [
@@ -38,13 +38,13 @@ def test_the_module_that_a_slave_wants(queue, module, welcome):
     (None, True), ('pkg.mod:rows shard=3', True), ('pkg.mod:rows', False),
     ('pkg.mod:rows shard=4', False), ('', False)])
 def test_the_run_that_a_slave_keeps_to(queue, name, welcome):
-    reply = Session(queue).hello(introduction(run_name=name))
+    reply = Session(queue).hello(introduction(run=name))
     assert (reply[0] != REFUSED) == welcome
 
 
 def test_the_protocol_is_compared_before_anything_else(queue):
     reply = Session(queue).hello(
-        introduction(protocol=2, module='other', run_name='other'))
+        introduction(protocol=2, module='other', run='other'))
     assert reply[1] == 76
 
 
@@ -84,9 +84,9 @@ def test_a_bad_report_changes_nothing(queue):
     queue.put('job')
     session = Direct(queue)
     greet(session)
-    session.call('work', report(), 1, False, 0)
+    session.call('exchange', report(), 1, False, 0)
     bad = report(done=[(1, 1)])
     bad[3] = 'not a list'
     with pytest.raises(BadMessage):
-        session.call('work', bad, 1, False, 0)
+        session.call('exchange', bad, 1, False, 0)
     assert queue.counts().finished == 0

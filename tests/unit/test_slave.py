@@ -27,7 +27,7 @@ def make(master, handle, retries=0, most=None, **options):
     slave = Slave(master.connect, Handler(handle, retries), 's1', 'host:1',
                   **options)
     if most:
-        slave._hand._pace.want = lambda: most
+        slave._backlog._pace.want = lambda: most
     return slave
 
 
@@ -157,7 +157,7 @@ def test_the_lease_has_at_most_what_was_asked():
     master = MemoryMaster(range(50))
     master.finish()
     make(master, lambda job: None, most=4).run()
-    wants = [args[1] for method, args in master.calls if method == 'work']
+    wants = [args[1] for method, args in master.calls if method == 'exchange']
     assert max(wants) == 4
 
 
@@ -172,7 +172,7 @@ def test_the_last_job_goes_to_a_slave_that_only_seems_busy():
     free._link = master.connect()
     free._hello()
     assert free.step()
-    assert free._hand.holds() == [(1, 1)]
+    assert free._backlog.holds() == [(1, 1)]
     free._link.close()
 
 
@@ -241,7 +241,7 @@ def test_what_another_slave_has_got_meanwhile_is_not_done_here():
     slave = Slave(connect, Handler(gate, 0), 's1', 'host:1')
     working = Background(slave.run)
     gate.wait()
-    until(lambda: slave._hand.holds() == [(1, 1), (2, 2)])
+    until(lambda: slave._backlog.holds() == [(1, 1), (2, 2)])
     lost.append(1)
     slave._link.cut()
     until(lambda: master.queue.sessions == 0)
@@ -255,7 +255,7 @@ def test_what_another_slave_has_got_meanwhile_is_not_done_here():
     other.call('give_back', RUN, [[1, 1]])
     back.set()
     until(lambda: methods(master).count('hello') == 2
-          and methods(master)[-1] == 'work')        # it has been told
+          and methods(master)[-1] == 'exchange')        # it has been told
     take(other, want=0, done=[(2, 2)])
     master.finish()
     gate.release(20)
@@ -299,18 +299,18 @@ def test_a_new_run_gets_nothing_of_the_old_one():
     gate.wait()
     gate.release()
     gate.wait()
-    until(lambda: slave._hand._leases)
+    until(lambda: slave._backlog._leases)
     finished = new.finish()
     place[0] = new
     slave._link.cut()
-    until(lambda: 'work' in methods(new))       # it knows of the new run
+    until(lambda: 'exchange' in methods(new))       # it knows of the new run
     gate.release(10)
     working.result()
     finished.result()
     assert gate.seen == [100, 101, *range(5)]
     assert new.queue.counts().finished == 5
     assert all(args[0][0] != RUN for method, args in new.calls
-               if method == 'work')
+               if method == 'exchange')
 
 
 def test_a_stopped_master_is_waited_for():
@@ -321,7 +321,7 @@ def test_a_stopped_master_is_waited_for():
     slave = Slave(lambda: place[0].connect(),
                   Handler(seen.append, 0), 's1', 'host:1')
     working = Background(slave.run)
-    until(lambda: 'work' in methods(old))
+    until(lambda: 'exchange' in methods(old))
     old.queue.finish('stopped')
     until(lambda: methods(old).count('hello') > 1)      # it looks again
     new.finish()
@@ -338,7 +338,7 @@ def test_another_run_on_the_address_ends_a_slave():
     slave = Slave(lambda: place[0].connect(),
                   Handler(seen.append, 0), 's1', 'host:1')
     working = Background(slave.run)
-    until(lambda: 'work' in methods(old))
+    until(lambda: 'exchange' in methods(old))
     place[0] = new
     slave._link.cut()
     with pytest.raises(TaskmasterError, match='shard=2') as info:
@@ -412,7 +412,7 @@ def test_the_timeout_counts_from_the_last_word_of_a_master():
     slave = Slave(connect, Handler(print), 's1', 'host:1', timeout=5,
                   clock=clock, connected=lambda: clock.forward(10))
     working = Background(slave.run)
-    until(lambda: 'work' in methods(master))
+    until(lambda: 'exchange' in methods(master))
     served[0].cut()
     with pytest.raises(Unreachable):
         working.result()
@@ -498,11 +498,12 @@ def test_a_busy_slave_finishes_its_job_and_gives_back_the_others(when):
     dropped = []
 
     def fault(number, method):
-        if when and not dropped and method == 'work' and gate.seen[2:] == []:
+        if (when and not dropped and method == 'exchange'
+                and gate.seen[2:] == []):
             dropped.append(method)
             return when
 
-    until(lambda: slave._hand._leases)
+    until(lambda: slave._backlog._leases)
     slave.leave()
     until(lambda: 'give_back' in methods(master))
     master._fault = fault
@@ -521,7 +522,7 @@ def test_leaving_with_the_report_on_its_way_loses_nothing():
     slave = make(master, lambda job: None)
 
     def fault(number, method):
-        if method == 'work' and slave._hand.appetite().unreported:
+        if method == 'exchange' and slave._backlog.appetite().unreported:
             master._fault = lambda number, method: None
             slave.leave()
             return BEFORE
@@ -573,7 +574,7 @@ def test_a_slave_of_a_paused_queue_does_not_spin():
     master.queue.hold('operator', 'paused')
     slave = make(master, print)
     working = Background(slave.run)
-    until(lambda: 'work' in methods(master))
+    until(lambda: 'exchange' in methods(master))
     assert quiet(master) <= 1
     slave.leave()
     working.result()
@@ -599,8 +600,8 @@ def test_a_barred_slave_does_not_spin(workers):
     queue, session = master.queue, object()
     queue.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None, [],
                              None), session)
-    assert queue.work('s0', Report(RUN, [], [], []), 1, False, 0.0,
-                      session)[0] == LEASE
+    assert queue.exchange('s0', Report(RUN, [], [], []), 1, False, 0.0,
+                          session)[0] == LEASE
     gate = Gate()
     slave = make(master, gate, workers=workers, after='s0')
     working = Background(slave.run)

@@ -7,7 +7,7 @@ import pytest
 from fakes import Clock
 
 from taskmaster.console import summary
-from taskmaster.console.summary import Tally, reason
+from taskmaster.console.summary import Summary, reason
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def said(caplog):
 
 def test_all_went_well(said):
     clock = Clock()
-    count = Tally(clock)
+    count = Summary(clock)
     clock.forward(50)
     assert said(count, 1000, 0, twice=3, slaves=2) == [
         '1000 jobs in 0:00:50 (20.00/s): 1000 done, 0 failed, 3 done twice; '
@@ -34,7 +34,7 @@ def test_all_went_well(said):
 
 def test_the_most_frequent_errors(said):
     clock = Clock()
-    count = Tally(clock)
+    count = Summary(clock)
     for error, times in [('ValueError: bad', 5), ('KeyError: 1', 2),
                          ('OSError: disk', 7), ('KeyError: 2', 1)]:
         count.add([error] * times)
@@ -47,7 +47,7 @@ def test_the_most_frequent_errors(said):
 
 
 def test_errors_that_all_differ_take_no_memory():
-    count = Tally()
+    count = Summary()
     count.add(f'ValueError: row {n} ' + 'x' * 1000 for n in range(100_000))
     assert len(count._kinds) == summary.KINDS + 1
     assert count._kinds['ValueError'] == 100_000 - summary.KINDS

@@ -6,7 +6,7 @@ import pytest
 from fakes import Clock
 
 from taskmaster.slave import watchdog
-from taskmaster.slave.watchdog import Board
+from taskmaster.slave.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def clock():
 
 @pytest.fixture
 def sides(clock):
-    """The slave's side of a board of three slots, and the supervisor's."""
+    """The slave's side of a watchdog of three slots, and the supervisor's."""
     fd = watchdog.make(3, 5.0)
-    both = Board(fd, clock), Board(os.dup(fd), clock)
+    both = Watchdog(fd, clock), Watchdog(os.dup(fd), clock)
     os.close(fd)
     yield both
     for side in both:

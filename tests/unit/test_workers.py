@@ -10,8 +10,8 @@ from fakes import LONG, RUN, Background, until
 
 from taskmaster.errors import OperatorError
 from taskmaster.slave import watchdog
-from taskmaster.slave.backlog import Hand
-from taskmaster.slave.watchdog import Board
+from taskmaster.slave.backlog import Backlog
+from taskmaster.slave.watchdog import Watchdog
 from taskmaster.slave.workers import Workers
 from taskmaster.usercode.handler import Handler
 
@@ -20,21 +20,21 @@ class Team:
     """Workers of one hand; jobs are the numbers from 1 on."""
 
     def __init__(self, function, count=1, shared=None, **options):
-        self.hand = Hand(count)
+        self.backlog = Backlog(count)
         self.ready = threading.Event()
-        self.workers = Workers(self.hand, Handler(function, **options),
+        self.workers = Workers(self.backlog, Handler(function, **options),
                                threading.Event(), shared)
         self.working = Background(self.workers.run, self.ready.set)
 
     def give(self, first, last):
-        self.hand.add(first, [*range(first, last + 1)])
+        self.backlog.add(first, [*range(first, last + 1)])
 
     def finish(self):
         """Wait until all is done; gives what is reported."""
-        until(lambda: self.hand.appetite().empty)
-        self.hand.close()
+        until(lambda: self.backlog.appetite().empty)
+        self.backlog.close()
         self.working.result()
-        return self.hand.report(RUN)
+        return self.backlog.report(RUN)
 
 
 @pytest.mark.parametrize('count', [1, 4])
@@ -82,7 +82,7 @@ def test_tasks_wait_for_jobs_on_one_thread():
 
     before = threading.active_count()
     team = Team(handle, 500)
-    until(lambda: team.hand._idle == 1)
+    until(lambda: team.backlog._idle == 1)
     assert threading.active_count() <= before + 2
     team.give(1, 2000)
     assert sum(b - a + 1 for a, b in team.finish().done) == 2000
@@ -162,13 +162,13 @@ def test_a_setup_that_fails_in_the_loop():
     assert not team.ready.is_set()
 
 
-# -- the board ------------------------------------------------------------
+# -- the watchdog ------------------------------------------------------------
 
 @pytest.fixture
 def shared():
-    """A board on which a job may take 0.2 s."""
+    """A watchdog on which a job may take 0.2 s."""
     fd = watchdog.make(21, 0.2)
-    sides = Board(fd), Board(os.dup(fd))
+    sides = Watchdog(fd), Watchdog(os.dup(fd))
     os.close(fd)
     yield sides
     for side in sides:
@@ -251,8 +251,8 @@ def test_the_end_of_setup_may_take_its_time(shared):
 
     team = Team(handle, 2, shared[0], setup=setup)
     team.give(1, 4)
-    until(lambda: team.hand.appetite().empty)
-    team.hand.close()
+    until(lambda: team.backlog.appetite().empty)
+    team.backlog.close()
     pause = threading.Event()
     pause.wait(0.5)                     # more than a job may take
     assert shared[1].late() is None
@@ -275,7 +275,7 @@ def test_a_forgotten_job_is_not_on_the_board(shared):
     team = Team(handle, 1, shared[0], retries=1)
     team.give(1, 1)
     assert begun[0].wait(LONG)
-    team.hand.forget()
+    team.backlog.forget()
     shared[0].disown()
     go[0].set()
     assert begun[1].wait(LONG)

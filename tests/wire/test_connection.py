@@ -57,7 +57,8 @@ def test_bytes_of_every_size_near_a_border(pair, border):
 @pytest.mark.parametrize('message', [
     ('#RETURN', None), ('#RETURN', ['wait', 0.1, '']), ('#RETURN', []),
     (None, 'accept_connection', ['slave'], {}),
-    ('queue', 'work', ['\u20ac \ud800 \0 \n', {'a': [1 << 61, -1.5]}], {})])
+    ('queue', 'exchange',
+     ['\u20ac \ud800 \0 \n', {'a': [1 << 61, -1.5]}], {})])
 def test_json_comes_as_it_went(pair, message):
     one, other = pair
     other.limit = 1000

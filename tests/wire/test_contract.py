@@ -44,7 +44,7 @@ class TestContract:
         kind, welcome = open_door().call('hello', introduction())
         assert kind == 'welcome'
         assert welcome.pop('span') > 0
-        assert welcome == {'run': RUN, 'name': 'mod', 'holds': []}
+        assert welcome == {'start': RUN, 'run': 'mod', 'holds': []}
 
     def test_without_hello_one_is_a_stranger(self, open_door):
         door = open_door()
@@ -60,7 +60,7 @@ class TestContract:
     def test_another_run_is_refused(self, open_door, queue):
         door = open_door()
         kind, code, line = door.call(
-            'hello', introduction(run='old', run_name='mod shard=3'))
+            'hello', introduction(start='old', run='mod shard=3'))
         assert (kind, code) == (REFUSED, 78)
         assert 'mod shard=3' in line
         assert take(door) == [STRANGER]
@@ -73,7 +73,7 @@ class TestContract:
         assert 'other' in line and '--host' in line
 
     def test_the_right_module_is_welcome(self, open_door):
-        greet(open_door(), module='mod', run_name='mod')
+        greet(open_door(), module='mod', run='mod')
 
     def test_jobs_come_in_order_and_numbered(self, open_door):
         door = open_door()
@@ -151,7 +151,7 @@ class TestContract:
         door = open_door()
         greet(door)
         take(door, want=2)
-        assert take(door, done=[(1, 2)], run='run-0') == [STRANGER]
+        assert take(door, done=[(1, 2)], start='run-0') == [STRANGER]
         assert list(door.call('give_back', 'run-0', [[1, 2]])) == [STRANGER]
         assert queue.counts().finished == 0
         assert not queue.at_rest()
@@ -213,7 +213,8 @@ class TestContract:
         greet(old)
         take(old, want=6)
         new = open_door()
-        assert greet(new, run=RUN, holds=[(2, 3), (5, 9)]) == [(2, 3), (5, 6)]
+        assert greet(new, start=RUN, holds=[(2, 3), (5, 9)]) == [
+            (2, 3), (5, 6)]
         other = open_door()
         greet(other, 's2')
         assert take(other, want=9) == (1, named(1))     # was not listed
@@ -224,7 +225,7 @@ class TestContract:
         door = open_door()
         greet(door)
         take(door, want=2)
-        assert greet(open_door(), run='run-0', holds=[(1, 2)]) == []
+        assert greet(open_door(), start='run-0', holds=[(1, 2)]) == []
 
     def test_goodbye_of_an_old_connection_drops_nobody(self, open_door,
                                                        queue, clock):
@@ -235,7 +236,7 @@ class TestContract:
         greet(other, 's2')
         greet(old)
         take(old)
-        greet(new, run=RUN, holds=[(1, 1)])
+        greet(new, start=RUN, holds=[(1, 1)])
         old.close()
         until(lambda: gone)
         assert queue.counts().slaves == 2
@@ -250,7 +251,7 @@ class TestContract:
         old, new = open_door(), open_door()
         greet(old)
         take(old, want=2)
-        greet(new, run=RUN, holds=[(1, 2)])
+        greet(new, start=RUN, holds=[(1, 2)])
         assert take(old, done=[(1, 1)]) == [STRANGER]
         assert queue.watermark() == (1, 'job 1')
         assert take(new) == (3, named(3))
@@ -290,7 +291,7 @@ class TestContract:
         assert take(other) == (1, named(1))
         assert take(silent, done=[(1, 1)]) == [STRANGER]
         assert queue.watermark() == (1, 'job 1')    # a success is a success
-        assert greet(silent, run=RUN, holds=[(1, 1)]) == []
+        assert greet(silent, start=RUN, holds=[(1, 1)]) == []
 
     def test_late_done_counts_late_failed_does_not(self, open_door, queue,
                                                    clock):
@@ -302,7 +303,7 @@ class TestContract:
         greet(other, 's2')
         assert take(other) == (1, named(1))
         assert take(other, done=[(1, 1)]) == (2, named(2))
-        greet(late, run=RUN)
+        greet(late, start=RUN)
         take(late, want=0, failed=[2])
         assert queue.unrecorded() == []
         take(late, want=0, done=[(2, 2)])
@@ -358,23 +359,23 @@ class TestContract:
     ('hello', [introduction(holds=[(3, 2)])]),
     ('hello', [introduction(holds=[(0, 2)])]),
     ('hello', [introduction(module=7)]),
-    ('work', [None, 1, False, 0]),
-    ('work', [report()[:-1], 1, False, 0]),
-    ('work', [report(done=[(1, 2, 3)]), 1, False, 0]),
-    ('work', [report(done=[(1, '2')]), 1, False, 0]),
-    ('work', [report(done=[(1, 2.0)]), 1, False, 0]),
-    ('work', [report(done=[(1, 1 << 63)]), 1, False, 0]),
-    ('work', [report(done=[(1, 1)] * 100_001), 1, False, 0]),
-    ('work', [[RUN, [], [[1, 'x', 'y' * 10_001, 1]], []], 1, False, 0]),
-    ('work', [[RUN, [], [[1, 'x', 'y', -1]], []], 1, False, 0]),
-    ('work', [[RUN, [], [[1, 'x', 'y']], []], 1, False, 0]),
-    ('work', [report(refused=[(1, 1, None)]), 1, False, 0]),
-    ('work', [report(), -1, False, 0]),
-    ('work', [report(), 'many', False, 0]),
-    ('work', [report(), 1, False, 10.5]),
-    ('work', [report(), 1, False, -1]),
-    ('work', [report(), 1, False, float('nan')]),
-    ('work', [report(), 1, False, None]),
+    ('exchange', [None, 1, False, 0]),
+    ('exchange', [report()[:-1], 1, False, 0]),
+    ('exchange', [report(done=[(1, 2, 3)]), 1, False, 0]),
+    ('exchange', [report(done=[(1, '2')]), 1, False, 0]),
+    ('exchange', [report(done=[(1, 2.0)]), 1, False, 0]),
+    ('exchange', [report(done=[(1, 1 << 63)]), 1, False, 0]),
+    ('exchange', [report(done=[(1, 1)] * 100_001), 1, False, 0]),
+    ('exchange', [[RUN, [], [[1, 'x', 'y' * 10_001, 1]], []], 1, False, 0]),
+    ('exchange', [[RUN, [], [[1, 'x', 'y', -1]], []], 1, False, 0]),
+    ('exchange', [[RUN, [], [[1, 'x', 'y']], []], 1, False, 0]),
+    ('exchange', [report(refused=[(1, 1, None)]), 1, False, 0]),
+    ('exchange', [report(), -1, False, 0]),
+    ('exchange', [report(), 'many', False, 0]),
+    ('exchange', [report(), 1, False, 10.5]),
+    ('exchange', [report(), 1, False, -1]),
+    ('exchange', [report(), 1, False, float('nan')]),
+    ('exchange', [report(), 1, False, None]),
     ('give_back', [None, []]),
     ('give_back', [RUN, [[1]]]),
     ('give_back', [RUN, {'1': 2}]),

@@ -69,7 +69,7 @@ work = st.tuples(
     mostly(st.integers(0, 300)), mostly(st.booleans()), st.just(0))
 give_back = st.tuples(run, ranges)
 messages = st.tuples(st.integers(0, 2), st.one_of(
-    st.tuples(st.just('hello'), hello), st.tuples(st.just('work'), work),
+    st.tuples(st.just('hello'), hello), st.tuples(st.just('exchange'), work),
     st.tuples(st.just('give_back'), give_back),
     st.tuples(anything, st.lists(anything, max_size=5))))
 
@@ -157,7 +157,7 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
     dice = random.Random(5)
     frames = [json.dumps(['queue', 'hello', [[
         PROTOCOL, '1.0', 's1', 'x', 1, None, None, None, [], None]], {}]),
-        json.dumps(['queue', 'work', [
+        json.dumps(['queue', 'exchange', [
             [RUN, [[1, 5]], [[7, 'e', 't', 1]], [[8, 9, 'r']]], 5, True, 0],
             {}]),
         json.dumps(['queue', 'give_back', [RUN, [[1, 9]]], {}])]

@@ -475,7 +475,7 @@ WRONG = {
     "the session's end": ('queue', 'close', [], {}),
     'an attribute': ('queue', 'exposed', [], {}),
     'another object': ('other', 'hello', [introduction('bad')], {}),
-    'too few arguments': ('queue', 'work', [], {}),
+    'too few arguments': ('queue', 'exchange', [], {}),
     'too many arguments': ('queue', 'hello', [introduction('bad'), 1], {}),
     'arguments by name': ('queue', 'hello', [introduction('bad')], {'a': 1}),
     'arguments that are none': ('queue', 'hello', 7, {}),
@@ -543,7 +543,7 @@ def test_a_large_report_is_taken(server, connect, queue):
     take(link, 10)
     trace = 'x' * 10_000
     failed = [[n, 'bad', trace, 1] for n in range(1, 11)]
-    link.call('work', [RUN, [], failed, []], 0, False, 0)
+    link.call('exchange', [RUN, [], failed, []], 0, False, 0)
     assert [job.traceback for job in queue.unrecorded()] == [trace] * 10
 
 
@@ -565,7 +565,7 @@ def test_a_slave_that_takes_a_long_lease_is_heard(serve):
     with closing(client.connect(server.address, KEY)) as link:
         greet(link, 'slow')
         slave = queue._ledger.slaves['slow']
-        link._conn.send(('queue', 'work', [report(), 1, False, 0], {}))
+        link._conn.send(('queue', 'exchange', [report(), 1, False, 0], {}))
         until(lambda: slave.pieces)
         for _ in range(3):
             clock.forward(50)
@@ -633,7 +633,7 @@ def test_a_master_that_breaks_down_is_a_lost_connection(answer):
         breaking = Background(master)
         with closing(client.connect(listener.getsockname(), KEY)) as link:
             with pytest.raises(EOFError):
-                link.call('work')
+                link.call('exchange')
         breaking.result()
 
 
@@ -712,7 +712,7 @@ def test_many_slaves_at_once(serve):
         with closing(client.connect(server.address, KEY)) as link:
             greet(link, f's{number}')
             first, jobs = take(link, wait=10.0)
-            link.call('work', report(done=[(first, first)]), 0, False, 0)
+            link.call('exchange', report(done=[(first, first)]), 0, False, 0)
             return jobs
 
     slaves = [Background(slave, number) for number in range(200)]
