@@ -531,7 +531,7 @@ connection.USER_TIMEOUT = 1500
         link._conn._sock.setsockopt(
             socket.SOL_SOCKET, names['SO_ATTACH_FILTER'], names['DROP_ALL'])
         link._conn.send(['queue', 'exchange', [
-            [welcome['run'], [], [], []], 1, False, 0.0], {}])
+            [welcome['start'], [], [], []], 1, False, 0.0], {}])
         eventually(lambda: max(connections(master.port)) > 1 << 20,
                    'a reply that is stuck')
         work.touch('go')

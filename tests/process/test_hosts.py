@@ -13,7 +13,7 @@ from programs import eventually
 # The children of tm-spawn get the same constants.
 FAR = '''
 import sys
-from taskmaster import local
+from taskmaster.supervisor import child
 from taskmaster.wire import client, connection, server
 
 ledger.EXPIRY = 2.0

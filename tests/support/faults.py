@@ -72,7 +72,7 @@ import gc
 import socket
 import struct
 
-from taskmaster.connection import Connection
+from taskmaster.wire.connection import Connection
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 _code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0))
