@@ -4,7 +4,11 @@ The text of an error is the one line that the person reads: what is wrong,
 then what to do.  The codes are those of sysexits.h (``os.EX_*``).
 """
 
+from __future__ import annotations
+
 import os
+
+from .text import summary
 
 EX_FAILED_JOBS = 1      # complete, but some jobs are in the failures file
 EX_USAGE = 2            # what argparse uses; sysexits has 64
@@ -83,3 +87,29 @@ class ConfigError(TaskmasterError):
     def __init__(self, text: str, traceback: str = ''):
         super().__init__(text)
         self.traceback = traceback
+
+
+class Fault(TaskmasterError):
+    """Something that nobody foresaw: a fault of ours, for a bug report.
+
+    ``traceback`` is ours, to be shown before the line.
+    """
+
+    exit_code = os.EX_SOFTWARE
+
+    def __init__(self, text: str, traceback: str = ''):
+        super().__init__(text)
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, error: BaseException, where: str) -> Fault:
+        """Return what to say of an unforeseen error: where it came out."""
+        import traceback        # it takes a while, and is seldom needed
+        try:
+            shown = ''.join(traceback.format_exception(
+                type(error), error, error.__traceback__))
+        except Exception:       # its own __str__ or __cause__ is at fault
+            shown = ''.join(traceback.format_tb(error.__traceback__))
+        return cls(f'a fault of taskmaster itself, in {where} '
+                   f'({summary(error)}); please report it, with the '
+                   'traceback', shown)

@@ -24,7 +24,7 @@ LAYERS = [
     ['local', 'inline', 'dry_run'],
     ['supervisor', 'master', 'slave'],
     ['wire', 'storage', 'console', 'usercode', 'iterators'],
-    ['errors', 'text', 'timing', 'address', 'settings'],
+    ['errors', 'text', 'timing', 'service', 'address', 'settings'],
 ]
 RANKS = {room: rank for rank, layer in enumerate(reversed(LAYERS))
          for room in layer}
