@@ -579,12 +579,12 @@ def test_an_error_of_ours_is_logged_here_and_one_line_there(
         server, connect, queue, caplog):
     link = connect(server)
     greet(link)
-    queue.work = None                   # a bug
+    queue.exchange = None               # a bug
     with pytest.raises(EOFError) as info:
         take(link)
     assert 'the master had an error' in str(info.value)
     assert 'NoneType' not in str(info.value)
-    assert 'error in work for 127.0.0.1' in caplog.text
+    assert 'error in exchange for 127.0.0.1' in caplog.text
     until(lambda: queue.sessions == 0)
 
 
