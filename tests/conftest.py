@@ -15,6 +15,26 @@ from taskmaster.wire.server import Manager
 settings.register_profile('suite', derandomize=True, deadline=None)
 settings.load_profile('suite')
 
+# What there is one of: whoever uses the fixture runs in the same process as
+# the others who do, one after another.
+SINGLE = {
+    'postgres_server': 'PostgreSQL',
+    'mariadb_server': 'MariaDB',
+    'certificates': 'certificates',
+    'default_port': 'port 3050',
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Group what shares something; `smoke` is all but most process tests."""
+    for item in items:
+        groups = [SINGLE[name] for name in item.fixturenames
+                  if name in SINGLE]
+        if groups:
+            item.add_marker(pytest.mark.xdist_group(groups[0]))
+        if 'process' not in item.path.parts:
+            item.add_marker('smoke')
+
 
 @pytest.fixture
 def serve():

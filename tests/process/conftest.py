@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from programs import Workspace
+from programs import Workspace, can_listen
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -19,3 +19,11 @@ def work(tmp_path):
     workspace = Workspace(tmp_path)
     yield workspace
     workspace.close()
+
+
+@pytest.fixture
+def default_port():
+    """The port that nobody has to ask for; skips where it is taken."""
+    if not can_listen('127.0.0.1', 3050):
+        pytest.skip('port 3050 is taken on this machine')
+    return 3050

@@ -2,8 +2,7 @@
 
 import signal
 
-import pytest
-from programs import NUMBERS, can_listen, eventually, free_port
+from programs import NUMBERS, eventually, free_port
 
 
 def test_arguments_reach_get_jobs(work):
@@ -187,13 +186,11 @@ def test_empty_and_open_keys(work):
     assert 'key file key; chmod 600' in master.err
 
 
-def test_the_lines_of_the_seed(work):
-    if not can_listen('127.0.0.1', 3050):
-        pytest.skip('port 3050 is taken on this machine')
+def test_the_first_commands_of_all(work, default_port):
     work.write('do_something.py', NUMBERS)
     master = work.start('master', 'taskmaster.example', '--reset',
                         '--key=foo', '--host=')
-    assert master.port == 3050
+    assert master.port == default_port
     slave = work.start('slave', 'do_something:handle_job', '--host=')
     assert slave.code() == 77
     assert '--key' in slave.err

@@ -117,24 +117,18 @@ def test_addresses(work):
     assert set(work.handled().values()) == {len(runs)}
 
 
-def test_the_default_port_is_taken(work):
+def test_the_default_port_is_taken(work, default_port):
     """`tm-run` takes another one; `tm-master` says so."""
     work.write('migrate.py', NUMBERS)
-    listener = None
-    if can_listen('127.0.0.1', 3050):
-        listener = socket.create_server(('127.0.0.1', 3050))
-    try:
+    with socket.create_server(('127.0.0.1', default_port)):
         run = work.start('run', 'migrate', '1', host=None)
         master = work.start('master', 'migrate', '--state=2.state',
                             host=None)
         given = work.start('run', 'migrate', '1', '--state=3.state',
                            '--host=127.0.0.1')
         codes = [program.code() for program in (run, master, given)]
-    finally:
-        if listener:
-            listener.close()
     assert codes == [0, 69, 69]
-    assert run.port != 3050
+    assert run.port != default_port
     work.check(ALL)
     assert '127.0.0.1:3050' in master.err
     assert '--host' in given.err

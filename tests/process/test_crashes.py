@@ -2,8 +2,7 @@
 
 import signal
 
-import pytest
-from programs import NUMBERS, Workspace, eventually
+from programs import NUMBERS, eventually
 
 ALL = range(1, 1001)
 
@@ -18,29 +17,6 @@ def handle_job(job):
         os.kill(os.getpid(), signal.SIGKILL)
     record(job)
 '''
-
-
-@pytest.fixture(scope='module', autouse=True)
-def slow(tmp_path_factory):
-    """What takes seconds of waiting, while the other tests run."""
-    lone, hopeless = (Workspace(tmp_path_factory.mktemp(name))
-                      for name in ('lone', 'hopeless'))
-    lone.write('migrate.py', DEADLY_ONCE)
-    lone.start('master', 'migrate')
-    lone.start('slave', 'migrate', lone.programs[0].host)
-    # Only slaves die of it.
-    hopeless.write('migrate.py', '''
-import os
-import signal
-
-with open('/proc/self/cmdline') as file:
-    if 'slave' in file.read().split('\\0'):
-        os.kill(os.getpid(), signal.SIGSEGV)
-''' + NUMBERS)
-    hopeless.start('run', 'migrate', '2')
-    yield lone, hopeless
-    lone.close()
-    hopeless.close()
 
 
 def test_a_slave_of_a_run_is_killed(work):
@@ -240,22 +216,31 @@ def handle_job(job):
     work.check(ALL)
 
 
-def test_slaves_that_cannot_start(slow):
-    """`tm-run` gives up, and says so."""
-    run, = slow[1].programs
+def test_slaves_that_cannot_start(work):
+    """`tm-run` gives up, and says so.  Only slaves die of it."""
+    work.write('migrate.py', '''
+import os
+import signal
+
+with open('/proc/self/cmdline') as file:
+    if 'slave' in file.read().split('\\0'):
+        os.kill(os.getpid(), signal.SIGSEGV)
+''' + NUMBERS)
+    run = work.finish('run', 'migrate', '2')
     assert run.code() == 70
     assert 'SIGSEGV' in run.err
     assert 'given up' in run.err
     assert 'no slave is left' in run.err
 
 
-def test_a_lone_slave_is_killed(slow):
+def test_a_lone_slave_is_killed(work):
     """Its jobs are leased again after a grace."""
-    lone, _ = slow
-    master, slave = lone.programs
+    work.write('migrate.py', DEADLY_ONCE)
+    master = work.start('master', 'migrate')
+    slave = work.finish('slave', 'migrate', master.host)
     assert slave.code() == -signal.SIGKILL
-    other = lone.finish('slave', 'migrate', master.host)
+    other = work.finish('slave', 'migrate', master.host)
     assert (other.code(), master.code()) == (0, 0)
     # Only what was done of the lease and not reported ran again.
-    lone.check(ALL, twice=range(1, 300))
-    assert lone.state()['complete']
+    work.check(ALL, twice=range(1, 300))
+    assert work.state()['complete']
