@@ -1,8 +1,10 @@
-"""`Taskmaster`: a run from a Python program, as in the seed.
+"""`Taskmaster`: a run from a Python program.
 
     from taskmaster import Taskmaster
     Taskmaster(handle_job, get_jobs, slaves=4).start()
 """
+
+from __future__ import annotations
 
 import logging
 import os
@@ -11,54 +13,90 @@ import threading
 from typing import Any, Callable, Iterable, Union
 
 from .address import address
-from .cli import options as parsers
 from .console.output import new_progress, printer, set_up_logging
 from .console.signals import Signals
-from .local import Local
-from .usercode import targets
+from .settings import TABLE, from_python
+from .usercode import handler, targets
 from .usercode.source import from_function, from_iterable
-from .wire.key import key
+from .wire.key import key as key_of
+
+Number = Union[int, float, str]     # as text it is read as a flag's value is
+File = Union[str, 'os.PathLike[str]']
 
 
 class Taskmaster:
-    """A master here and slaves as `tm-spawn` starts them.
+    """A master here, and slaves that it starts and keeps alive.
 
-    ``callback`` handles one job.  The slaves import it, so it must be a
-    function at the top level of a module.  ``source`` is a `get_jobs`
-    function, which can be resumed, or any iterable, which cannot.
-    ``slaves`` is how many; the options are `tm-run`'s, named as its flags
-    are: ``host``, ``key``, ``state``, ``size``, ``reset``, ``threads`` ...
+    ``callback`` handles one job, or with ``batch`` a list of them.  The
+    slaves import it, so it must be a function at the top level of a module.
+    ``source`` is a `get_jobs` function, which can be resumed, or any
+    iterable, which cannot.  `setup`, `get_key`, `count_jobs` and `throttle`
+    are found beside these functions, in their modules.  ``slaves`` is how
+    many; the others are what `tm-run --help` says of the flags.
 
-    Raises UsageError for a callback that cannot be imported and TypeError
-    for an option that there is not.
+    Raises UsageError for a callback that cannot be imported, TypeError or
+    ValueError, which names it, for an option that is not what it must be.
     """
 
-    def __init__(self, callback: Callable[[Any], Any],
-                 source: Union[Iterable[Any], Callable[..., Iterable[Any]]],
-                 slaves: int = 2, **options: Any):
-        self._handler = targets.callable_target(callback)
+    def __init__(
+            self, callback: Callable[[Any], Any],
+            source: Iterable[Any] | Callable[..., Iterable[Any]],
+            slaves: int | str = 2, *,
+            host: str | None = None,
+            key: str | None = None,
+            key_file: File | None = None,
+            tls_cert: File | None = None,
+            tls_key: File | None = None,
+            tls_ca: File | None = None,
+            reset: bool = False,
+            state: File | None = None,
+            size: int | str = 10_000,
+            max_failures: int | str = 100,
+            retry_failed: bool = False,
+            dry_run: bool = False,
+            limit: int | str | None = None,
+            total: int | str | None = None,
+            rate: Number | None = None,
+            threads: int | str = 1,
+            batch: int | str | None = None,
+            retries: int | str = 0,
+            timeout: Number = 60.0,
+            job_timeout: Number | None = None,
+            max_jobs_per_slave: int | str | None = None,
+            inline: bool = False,
+            no_progress: bool = False,
+            log_level: str = 'info') -> None:
+        given = locals()
+        self._settings = from_python({name: value for name, value
+                                      in given.items() if name in TABLE})
+        self._target = targets.of_function(callback)
         self._source = (from_function(source) if callable(source)
-                        else from_iterable(source, self._handler))
-        self._options = parsers.run_parser().parse_args(['', str(slaves)])
-        for name, value in options.items():
-            if name not in vars(self._options) or name in ('target', 'count'):
-                raise TypeError(f'Taskmaster takes no option {name!r}')
-            setattr(self._options, name, value)
+                        else from_iterable(source, self._target))
 
     def start(self) -> int:
-        """Run to the end; gives the exit code that `tm-run` would have.
+        """Run to the end; return the exit code that `tm-run` would have.
 
         Raises the TaskmasterError that ends the run.  Signals drain and
         save, then do what they did before (KeyboardInterrupt for Ctrl-C);
         elsewhere than on the main thread they are left alone.
         """
+        settings = self._settings
         if not logging.getLogger().handlers:
-            set_up_logging(self._options.log_level)
-        progress = new_progress(self._options)
-        local = Local(self._source, self._handler,
-                      address(self._options.host),
-                      key(self._options.key, self._options.key_file),
-                      progress, printer(progress), self._options)
+            set_up_logging(settings.log_level)
+        # Here already: a mistake in it is said once, and not by each slave.
+        handle = handler.of_target(self._target, True, settings.retries,
+                                   settings.batch)
+        if settings.dry_run:
+            from .dry_run import rehearse
+            return rehearse(self._source, settings)
+        if settings.inline:
+            from .inline import run_inline
+            return run_inline(self._source, handle, settings)
+        from .local import Local
+        progress = new_progress(settings)
+        local = Local(self._source, self._target.text, address(settings.host),
+                      key_of(settings.key, settings.key_file), progress,
+                      printer(progress), settings)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
         signals = Signals(local.stop, local.tell, local.stopped_from_afar)

@@ -1,11 +1,16 @@
 """`--dry-run`: what a run would do, without serving or writing anything."""
 
+from __future__ import annotations
+
+import os
 import pickle
 import time
 from itertools import islice
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
-from .errors import OperatorError
+from .console.output import print_line
+from .errors import OperatorError, UsageError
+from .settings import Settings
 from .storage.state import StateFile
 from .text import safe_repr, short, summary, traceback_of
 from .usercode.source import Source
@@ -15,8 +20,21 @@ FIRST = 10              # jobs that are shown
 ENOUGH = 100_000, 2.0   # jobs, or seconds, to know how fast get_jobs is
 
 
-def rehearse(source: Source, path: str, reset: bool) -> Iterator[str]:
-    """The lines to print.
+def rehearse(source: Source, settings: Settings) -> int:
+    """Print what a run with these settings would do; return 0.
+
+    Raises as `said` does, and UsageError.
+    """
+    if settings.retry_failed:
+        raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
+    path = os.path.abspath(settings.state or source.state_name)
+    for line in said(source, path, settings.reset):
+        print_line(line)
+    return 0
+
+
+def said(source: Source, path: str, reset: bool) -> Iterator[str]:
+    """Yield the lines to print.
 
     Raises ConfigError for a state that cannot be used and OperatorError
     when `get_jobs` or `get_key` raises.
@@ -66,7 +84,7 @@ def _shown(key: Any) -> str:
 
 def _size(job: Any) -> str:
     try:
-        size: Optional[int] = len(pickle.dumps(job, PICKLE))
+        size = len(pickle.dumps(job, PICKLE))
     except BaseException as error:
         return f'CANNOT BE PICKLED ({short(summary(error), 60)})'
     return f'{size} bytes'

@@ -5,6 +5,8 @@ For a debugger: no server, no slaves, no signals of ours.  State, failures,
 inline one with slaves.
 """
 
+from __future__ import annotations
+
 import asyncio
 import bdb
 import logging
@@ -12,17 +14,22 @@ import os
 import socket
 import time
 from itertools import islice
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator
 
+from .console.output import new_progress
 from .console.progress import Progress, Status
 from .console.summary import Summary
-from .errors import EX_FAILED_JOBS, SaveError, TaskmasterError, TooManyFailures
+from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
+                     TooManyFailures, UsageError)
 from .master.ledger import FailedJob
+from .master.making import make_recorder
 from .master.recorder import Recorder
+from .settings import Settings
 from .slave.backlog import Chunk
 from .text import summary, traceback_of
 from .usercode.handler import Handler, Ways
-from .usercode.source import MUTABLE, after_last, opened, raised, same_again
+from .usercode.source import (MUTABLE, Source, after_last, opened, raised,
+                              same_again)
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +40,26 @@ BATCH = 100         # jobs in a list, where --batch does not say it
 ENDING = (KeyboardInterrupt, bdb.BdbQuit)
 
 
+def run_inline(source: Source, handler: Handler, settings: Settings) -> int:
+    """As `Inline.run`, with what the settings say."""
+    if settings.rate is not None:
+        raise UsageError('--inline is as fast as it is; leave --rate out')
+    return Inline(make_recorder(source, settings), handler,
+                  new_progress(settings), settings).run()
+
+
 class Inline:
-    """One start of one run, with the options of `Master`."""
+    """One start of one run, with the settings of `Master`."""
 
     def __init__(self, recorder: Recorder, handler: Handler,
-                 progress: Progress,
-                 too_many: Callable[[int, int], bool] = lambda f, n: False,
-                 limit: Optional[int] = None, total: Optional[int] = None):
+                 progress: Progress, settings: Settings):
         self._recorder = recorder
         self._handler = handler
         handler.ending = ENDING
         self._progress = progress
-        self._too_many = too_many
-        self._limit = limit
-        self._total = total
+        self._too_many = settings.max_failures.reached
+        self._limit = settings.limit
+        self._total = settings.total
         self._summary = Summary()
         self._name = f'{socket.gethostname()}:{os.getpid()}'
         self._finished = 0          # jobs of this start
@@ -112,7 +125,7 @@ class Inline:
     def _chunks(self) -> Iterator[Chunk]:
         """A job each, or a list; each is finished when the next is asked."""
         size = (self._handler.batch or BATCH) if self._handler.lists else 1
-        error: Optional[BaseException] = None
+        error: BaseException | None = None
         try:
             jobs = after_last(opened(self._recorder.jobs),
                               self._recorder.skip, self._limit)
@@ -122,7 +135,7 @@ class Inline:
             raise raised(theirs) from theirs
         previous = None
         while error is None:
-            some: List[Any] = []
+            some: list[Any] = []
             try:
                 for job in islice(jobs, size):
                     if job is previous and isinstance(job, MUTABLE):

@@ -1,24 +1,18 @@
 """A master and slaves on this machine: `tm-run`, and `Taskmaster`."""
 
-import argparse
+from __future__ import annotations
+
 import logging
-import os
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import Callable
 
 from .address import Address
 from .console.progress import Progress
 from .errors import OperatorError, TooManyFailures, UsageError
-from .master.master import Master
-from .master.recorder import Recorder, RetryRecorder
+from .master.making import make_master
+from .settings import Settings
+from .supervisor.child import slave_command
 from .supervisor.supervisor import Supervisor
 from .usercode.source import Source
-from .wire.key import exposure
-from .wire.messages import RUN_NAME
-
-if TYPE_CHECKING:
-    from .wire.tls import Context
-
-from .supervisor.child import bounds, slave_command
 
 log = logging.getLogger(__name__)
 
@@ -26,26 +20,26 @@ log = logging.getLogger(__name__)
 class Local:
     """One master in this process, and slaves that it keeps alive.
 
-    ``options`` are those of `tm-run`, by the names of its flags.
+    The settings are those of `tm-run`.
     """
 
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
-                 options: argparse.Namespace):
-        if options.tls_cert and not options.tls_ca:
+                 settings: Settings):
+        if settings.tls_cert and not settings.tls_ca:
             raise UsageError('--tls-cert is for the master; give --tls-ca '
                              'too, for the slaves that it starts')
-        self._count: int = options.count
-        self._master = make_master(source, address, key, progress, options,
-                                   any_port=options.host is None)
+        self._count = settings.slaves
+        self._master = make_master(source, address, key, progress, settings,
+                                   any_port=settings.host is None)
         bound = self._master.open()
         self._supervisor = Supervisor(
-            slave_command(handler, bound, options, quiet=True),
-            options.count, key, out, progress.write_line, self._ended,
-            self._master.queue.lost, bounds(options))
+            slave_command(handler, bound, settings, quiet=True),
+            key, settings, out, progress.write_line, self._ended,
+            self._master.queue.lost)
 
     @property
-    def stopped_by(self) -> Optional[int]:
+    def stopped_by(self) -> int | None:
         return self._master.stopped_by
 
     def stopped_from_afar(self) -> bool:
@@ -97,38 +91,3 @@ class Local:
         """A slave has ended for good; with none left there is no run."""
         if len(self._supervisor.codes) == self._count:
             self._master.abandon(max(self._supervisor.codes))
-
-
-def make_master(source: Source, address: Address, key: bytes,
-                progress: Progress, options: argparse.Namespace,
-                any_port: bool = False) -> Master:
-    """A master as the options of `tm-master` want it.
-
-    Raises UsageError or ConfigError.
-    """
-    if len(source.name) > RUN_NAME:
-        raise UsageError('the arguments for get_jobs are too long; put them '
-                         'in a file, and give its name')
-    tls = _tls(options)
-    for warning in exposure(address, key, tls is not None):
-        log.warning('%s', warning)
-    return Master(make_recorder(source, options), address, key, progress,
-                  options.size, options.max_failures, any_port, tls,
-                  options.rate, options.total, options.limit)
-
-
-def make_recorder(source: Source, options: argparse.Namespace) -> Recorder:
-    """What goes through the source, or through the failures of before."""
-    path = os.path.abspath(options.state or source.state_name)
-    return (RetryRecorder(source, path) if options.retry_failed
-            else Recorder(source, path, options.reset))
-
-
-def _tls(options: argparse.Namespace) -> Optional['Context']:
-    if options.tls_cert is None:
-        if options.tls_key is not None:
-            raise UsageError('--tls-key is the key to a certificate; give '
-                             '--tls-cert too')
-        return None
-    from .wire.tls import serving
-    return serving(options.tls_cert, options.tls_key)

@@ -1,34 +1,48 @@
 """`tm-ctl`: look at and steer a running master."""
 
+from __future__ import annotations
+
 import json
 import time
-from argparse import Namespace
-from typing import Any, NoReturn, Optional, Sequence
+from typing import TYPE_CHECKING, NoReturn, Sequence
 
-from ..address import Address, name_of
+from ..address import Address, address, name_of
 from ..console.output import print_line
 from ..console.status import lines
 from ..errors import TaskmasterError, Unreachable, UsageError
+from ..settings import Settings, as_rate
 from ..text import summary
-from ..wire.messages import RATE
-from .options import NOTHING, ctl_parser
-from .script import address_of, key_of, main_of, trust_of
+from ..wire.key import key
+from ..wire.messages import COMMANDS, RATE
+from .script import Script, main_of, trust_of
+
+if TYPE_CHECKING:
+    from ..wire.client import Link
+    from ..wire.tls import Context
+
+STATUS = 'status'
 
 
-def run(options: Namespace) -> int:
-    if (options.command == RATE) != (options.value is not NOTHING):
+def run(settings: Settings) -> int:
+    command, value = settings.command, settings.value
+    if command not in (STATUS, *COMMANDS):
+        raise UsageError(f'there is no command {command!r}; give '
+                         + ', '.join((STATUS, *COMMANDS)))
+    if (command == RATE) != (value is not None):
         raise UsageError('give a number, or off, to rate and nothing else')
-    from ..wire.messages import REFUSED
-    secret, place = key_of(options), address_of(options)
-    tls = trust_of(options)
-    link = _look_for(place, secret, tls, options.timeout)
     try:
-        if options.command == 'status':
-            reply = link.call('status', options.run)
+        rate = None if value is None else as_rate(value)
+    except ValueError as error:
+        raise UsageError(f'rate: {error}') from None
+    from ..wire.messages import REFUSED
+    link = _look_for(address(settings.host),
+                     key(settings.key, settings.key_file),
+                     trust_of(settings), settings.timeout)
+    try:
+        if command == STATUS:
+            reply = link.call('status', settings.run)
         else:
-            reply = link.call('control', options.run, options.command,
-                              options.value if options.command == RATE
-                              else None)
+            reply = link.call('control', settings.run, command, rate)
     except (OSError, EOFError) as error:
         raise Unreachable(f'no answer from the master ({error})') from error
     finally:
@@ -37,9 +51,9 @@ def run(options: Namespace) -> int:
         refused = TaskmasterError(reply[2])
         refused.exit_code = reply[1]
         raise refused
-    if options.command != 'status':
+    if command != STATUS:
         print_line(reply[1])
-    elif options.json:
+    elif settings.json:
         print_line(json.dumps(reply[1], indent=2))
     else:
         for line in lines(reply[1]):
@@ -47,7 +61,8 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _look_for(place: Address, secret: bytes, tls: Any, timeout: float) -> Any:
+def _look_for(place: Address, secret: bytes, tls: Context | None,
+              timeout: float) -> Link:
     """A link to the master; raises Unreachable when there is none."""
     from ..wire.client import connect
     deadline = time.monotonic() + timeout
@@ -62,5 +77,18 @@ def _look_for(place: Address, secret: bytes, tls: Any, timeout: float) -> Any:
         time.sleep(0.1)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
-    main_of(ctl_parser, run, arguments)
+SCRIPT = Script(
+    'ctl', 'Look at and steer a running master, from anywhere.', '''\
+  tm-ctl status                           of the master right here
+  tm-ctl status --json --host=db1 --key-file=key
+  tm-ctl pause                            hand out no more jobs; survives a
+                                          restart of the master
+  tm-ctl resume
+  tm-ctl rate 500                         at most 500 jobs a second
+  tm-ctl rate off
+  tm-ctl stop --run=migrate               drain, save, end; if it is that run
+''', run)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    main_of(SCRIPT, arguments)

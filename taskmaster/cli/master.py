@@ -1,24 +1,29 @@
 """`tm-master`: serve the jobs that get_jobs yields."""
 
-from argparse import Namespace
-from typing import NoReturn, Optional, Sequence
+from __future__ import annotations
 
+from typing import NoReturn, Sequence
+
+from ..address import address
 from ..console.output import new_progress
 from ..console.signals import Signals
-from ..usercode import targets
-from .options import master_parser
-from .script import address_of, ended, key_of, main_of, rehearsed
+from ..settings import Settings
+from ..usercode.naming import parse_arguments
+from ..wire.key import key
+from .script import Script, ended, main_of
 
 
-def run(options: Namespace) -> int:
-    from ..local import make_master
+def run(settings: Settings) -> int:
+    from ..master.making import make_master
     from ..usercode.source import from_target
-    source = from_target(options.target,
-                         targets.parse_arguments(options.arguments))
-    if options.dry_run:
-        return rehearsed(source, options)
-    secret, place = key_of(options), address_of(options)
-    master = make_master(source, place, secret, new_progress(options), options)
+    source = from_target(settings.target, parse_arguments(settings.arguments))
+    if settings.dry_run:
+        from ..dry_run import rehearse
+        return rehearse(source, settings)
+    secret, place = key(settings.key, settings.key_file), address(
+        settings.host)
+    master = make_master(source, place, secret, new_progress(settings),
+                         settings)
     master.open()
     Signals(master.stop, master.tell,
             lambda: master.stopped_from_afar).install()
@@ -29,5 +34,15 @@ def run(options: Namespace) -> int:
     return ended(code, master.stopped_by)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
-    main_of(master_parser, run, arguments)
+SCRIPT = Script(
+    'master', 'Serve the jobs that get_jobs yields; go on where the last '
+    'run was, and save how far it came.', '''\
+  tm-master migrate                       get_jobs of migrate.py, right here
+  tm-master migrate --reset               from the beginning
+  tm-master migrate shard=3 shards=8      get_jobs(shard='3', shards='8')
+  tm-master app.jobs:users --host=0.0.0.0:3050 --key-file=key
+''', run)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    main_of(SCRIPT, arguments)

@@ -1,57 +1,62 @@
 """`tm-run`: a master and its slaves on this machine."""
 
-import signal
-from argparse import Namespace
-from typing import TYPE_CHECKING, NoReturn, Optional, Sequence
+from __future__ import annotations
 
+import signal
+from typing import NoReturn, Sequence
+
+from ..address import address
+from ..console.output import new_progress, printer
 from ..console.signals import Signals
 from ..errors import UsageError
-from ..usercode import targets
-from .options import run_parser
-
-if TYPE_CHECKING:
-    from ..usercode.handler import Handler
-    from ..usercode.source import Source
-
-from ..console.output import new_progress, printer
-from .script import address_of, ended, key_of, main_of, rehearsed
+from ..settings import Settings
+from ..usercode.naming import parse_arguments
+from ..wire.key import key
+from .script import Script, ended, main_of
 
 
-def run(options: Namespace) -> int:
-    if ':' in options.target:
+def run(settings: Settings) -> int:
+    if ':' in settings.target:
         raise UsageError('tm-run takes a module or a file; name the '
                          'functions with --get-jobs and --handle-job')
-    from ..local import Local
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
-    source = from_target(f'{options.target}:{options.get_jobs}',
-                         targets.parse_arguments(options.arguments))
-    handler = options.target
-    if options.handle_job is not None:
-        handler += f':{options.handle_job}'
+    source = from_target(f'{settings.target}:{settings.get_jobs}',
+                         parse_arguments(settings.arguments))
+    handler = settings.target
+    if settings.handle_job is not None:
+        handler += f':{settings.handle_job}'
     # Here already: a mistake in it is said once, before anything is served.
-    _, handle = handler_from(handler, options.retries, options.batch)
-    if options.dry_run:
-        return rehearsed(source, options)
-    if options.inline:
-        return _inline(source, handle, options)
-    shown = new_progress(options)
-    local = Local(source, handler, address_of(options), key_of(options), shown,
-                  printer(shown), options)
+    _, handle = handler_from(handler, settings.retries, settings.batch)
+    if settings.dry_run:
+        from ..dry_run import rehearse
+        return rehearse(source, settings)
+    if settings.inline:
+        from ..inline import run_inline
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run_inline(source, handle, settings)
+    from ..local import Local
+    shown = new_progress(settings)
+    local = Local(source, handler, address(settings.host),
+                  key(settings.key, settings.key_file), shown, printer(shown),
+                  settings)
     Signals(local.stop, local.tell, local.stopped_from_afar).install()
     return ended(local.run(), local.stopped_by)
 
 
-def _inline(source: 'Source', handler: 'Handler', options: Namespace) -> int:
-    from ..inline import Inline
-    from ..local import make_recorder
-    if options.rate is not None:
-        raise UsageError('--inline is as fast as it is; leave --rate out')
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return Inline(make_recorder(source, options), handler,
-                  new_progress(options),
-                  options.max_failures, options.limit, options.total).run()
+SCRIPT = Script(
+    'run', 'A master and N slaves on this machine, in one command.', '''\
+  tm-run migrate 4                        get_jobs and handle_job of migrate.py
+  tm-run path/migrate.py 4 shard=3 shards=8
+  tm-run migrate 1 --dry-run              what it would do; nothing is done
+  tm-run migrate 4 --limit 100            a hundred jobs; again to go on
+  tm-run migrate 4 --reset                from the beginning
+  tm-run migrate 4 --retry-failed         those that failed, once more
+  tm-run migrate 4 --job-timeout 60       a job that hangs has failed
+  tm-run migrate 1 --inline               in a debugger
+  tm-run taskmaster.example 2             see it work
+''', run)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
-    main_of(run_parser, run, arguments)
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    main_of(SCRIPT, arguments)

@@ -1,57 +1,46 @@
 """What the five scripts share: from the command line to the exit code."""
 
+from __future__ import annotations
+
 import logging
-import os
 import signal
 import sys
-from argparse import Namespace
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn, Sequence
 
-from ..address import Address, address
+from ..console.output import flush, set_up_logging, to_stderr
 from ..console.signals import die_by
-from ..errors import TaskmasterError, UsageError
-from ..wire.key import key
-from .options import Parser
+from ..errors import TaskmasterError
+from ..settings import Settings, made
+from .options import parser_of
 
 if TYPE_CHECKING:
-    from ..usercode.source import Source
-
-from ..console.output import flush, print_line, set_up_logging, to_stderr
+    from ..wire.tls import Context
 
 log = logging.getLogger(__name__)
 
 
-def address_of(options: Namespace) -> Address:
-    return address(options.host)
+class Script(NamedTuple):
+    """One of the scripts, `tm-NAME`: what it says of itself, and does."""
+
+    name: str
+    about: str
+    examples: str       # commands to copy
+    run: Callable[[Settings], int]      # gives the exit code
 
 
-def trust_of(options: Namespace) -> Any:
-    """What a connection over TLS needs, or None."""
-    if not options.tls_ca:
+def trust_of(settings: Settings) -> Context | None:
+    """Return what a connection over TLS needs, or None."""
+    if not settings.tls_ca:
         return None
     from ..wire.tls import trusting
-    return trusting(options.tls_ca)
+    return trusting(settings.tls_ca)
 
 
-def key_of(options: Namespace) -> bytes:
-    return key(options.key, options.key_file)
-
-
-def ended(code: int, signalled: Optional[int]) -> int:
+def ended(code: int, signalled: int | None) -> int:
     if signalled is not None:
         flush()
         die_by(signalled)
     return code
-
-
-def rehearsed(source: 'Source', options: Namespace) -> int:
-    if options.retry_failed:
-        raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
-    from ..dry_run import rehearse
-    path = os.path.abspath(options.state or source.state_name)
-    for line in rehearse(source, path, options.reset):
-        print_line(line)
-    return 0
 
 
 def say(lines: Sequence[str]) -> None:
@@ -59,21 +48,21 @@ def say(lines: Sequence[str]) -> None:
         log.info('%s', line)
 
 
-def main_of(parser: Callable[[], Parser],
-            run: Callable[[Namespace], int],
-            arguments: Optional[Sequence[str]]) -> NoReturn:
+def main_of(script: Script, arguments: Sequence[str] | None) -> NoReturn:
+    """Parse, run, and exit with the code of what came of it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
-    options = parser().parse_intermixed_args(arguments)
-    set_up_logging(options.log_level)
+    parser = parser_of(script.name, script.about, script.examples)
+    settings = made(vars(parser.parse_intermixed_args(arguments)))
+    set_up_logging(settings.log_level)
     try:
-        code = run(options)
+        code = script.run(settings)
     except TaskmasterError as error:
         if not error.said:
             theirs = getattr(error, 'traceback', '')
             if theirs:
                 to_stderr(theirs.rstrip('\n'))
-            to_stderr(f'{parser().prog}: {error}')
+            to_stderr(f'{parser.prog}: {error}')
         code = error.exit_code
     except KeyboardInterrupt:           # while the signals are not ours
         flush()

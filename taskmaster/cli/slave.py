@@ -1,5 +1,7 @@
 """`tm-slave`: take jobs, call the handler."""
 
+from __future__ import annotations
+
 import io
 import logging
 import os
@@ -7,18 +9,18 @@ import secrets
 import signal
 import socket
 import sys
-from argparse import Namespace
-from typing import Any, List, NoReturn, Optional, Sequence
+from typing import Any, NoReturn, Sequence
 
+from ..address import address
 from ..console.signals import Signals
-from ..wire.key import ENV_KEY
-from .options import slave_parser
-from .script import address_of, ended, key_of, main_of, say, trust_of
+from ..settings import ENV_KEY, Settings
+from ..wire.key import key
+from .script import Script, ended, main_of, say, trust_of
 
 log = logging.getLogger(__name__)
 
 
-def run(options: Namespace) -> int:
+def run(settings: Settings) -> int:
     import faulthandler
 
     from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_QUOTA, OVER,
@@ -33,29 +35,30 @@ def run(options: Namespace) -> int:
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
     tell = watch_parent(environ)
-    told: List[bytes] = []
+    told: list[bytes] = []
 
     def connected() -> None:
         if not told:
             told.append(CONNECTED)
             tell(CONNECTED)
     watchdog = find_watchdog(environ)
-    secret, place = key_of(options), address_of(options)
-    tls = trust_of(options)
+    secret, place = key(settings.key, settings.key_file), address(
+        settings.host)
+    tls = trust_of(settings)
     environ.pop(ENV_KEY, None)      # not for what the handler starts
-    target, handler = from_target(options.target, options.retries,
-                                  options.batch)
+    target, handler = from_target(settings.target, settings.retries,
+                                  settings.batch)
     quota = environ.pop(ENV_QUOTA, None)
     slave = Slave(
         lambda: connect(place, secret, tls), handler,
         environ.pop(ENV_ID, None) or secrets.token_hex(8),
         f'{socket.gethostname()}:{os.getpid()}',
-        None if ':' in options.target else target.name,
-        options.threads, timeout=options.timeout,
+        None if ':' in settings.target else target.name,
+        settings.threads, timeout=settings.timeout,
         after=environ.pop(ENV_AFTER, None),
         quota=None if quota is None else int(quota), watchdog=watchdog,
         connected=connected, over=lambda: tell(OVER))
-    stopped: List[int] = []
+    stopped: list[int] = []
 
     def stop(number: int) -> None:
         stopped.append(number)
@@ -76,5 +79,13 @@ def run(options: Namespace) -> int:
     return ended(0, stopped[0] if stopped else None)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
-    main_of(slave_parser, run, arguments)
+SCRIPT = Script(
+    'slave', 'Take jobs from a master and call handle_job for each.', '''\
+  tm-slave migrate                        handle_job of migrate.py
+  tm-slave migrate --threads=8            eight at a time
+  tm-slave migrate:repair --host=db1 --key-file=key
+''', run)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    main_of(SCRIPT, arguments)

@@ -1,25 +1,29 @@
 """`tm-spawn`: keep slaves alive until the run is over."""
 
+from __future__ import annotations
+
 import logging
 import threading
-from argparse import Namespace
-from typing import List, NoReturn, Optional, Sequence
+from typing import NoReturn, Sequence
 
+from ..address import address
 from ..console.output import print_line, to_stderr
 from ..console.signals import Signals
 from ..errors import TaskmasterError
+from ..settings import Settings
+from ..wire.key import key
 from ..wire.messages import Range
-from .options import spawn_parser
-from .script import address_of, ended, key_of, main_of, say, trust_of
+from .script import Script, ended, main_of, say, trust_of
 
 log = logging.getLogger(__name__)
 
 
-def run(options: Namespace) -> int:
-    from ..supervisor.child import bounds, slave_command
+def run(settings: Settings) -> int:
+    from ..supervisor.child import slave_command
     from ..supervisor.supervisor import Supervisor
-    secret, place = key_of(options), address_of(options)
-    tls = trust_of(options)
+    secret, place = key(settings.key, settings.key_file), address(
+        settings.host)
+    tls = trust_of(settings)
 
     def lost(slave: str, late: Sequence[Range]) -> None:
         # If it takes longer the successor will say it.
@@ -40,9 +44,9 @@ def run(options: Namespace) -> int:
             log.debug('the master was not told: %s', error)
 
     supervisor = Supervisor(
-        slave_command(options.target, place, options), options.count, secret,
-        print_line, to_stderr, lost=lost, bounds=bounds(options))
-    stopped: List[int] = []
+        slave_command(settings.target, place, settings), secret, settings,
+        print_line, to_stderr, lost=lost)
+    stopped: list[int] = []
 
     def stop(number: int) -> None:
         stopped.append(number)
@@ -56,5 +60,13 @@ def run(options: Namespace) -> int:
                  stopped[0] if stopped else None)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
-    main_of(spawn_parser, run, arguments)
+SCRIPT = Script(
+    'spawn', 'Keep N slave processes alive until the run is over.', '''\
+  tm-spawn migrate 8                      eight slaves of a master right here
+  tm-spawn migrate 8 --host=db1 --key-file=key
+  tm-spawn migrate 8 --max-jobs-per-slave 100000   if handlers leak memory
+''', run)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    main_of(SCRIPT, arguments)

@@ -3,15 +3,15 @@
 import logging
 import os
 import sys
-from argparse import Namespace
 from typing import Callable
 
+from ..settings import Settings
 from .progress import Progress
 
 
-def new_progress(options: Namespace) -> Progress:
+def new_progress(settings: Settings) -> Progress:
     """The status line, with the log beside it where that is ours."""
-    line = Progress(sys.stderr, not options.no_progress)
+    line = Progress(sys.stderr, not settings.no_progress)
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, _Lines):

@@ -20,6 +20,7 @@ from ..console.status import lines
 from ..console.summary import Summary
 from ..errors import (EX_FAILED_JOBS, OperatorError, SaveError,
                       TaskmasterError, TooManyFailures, Unreachable)
+from ..settings import Settings
 from ..text import short, summary
 from ..wire.messages import COMPLETE, PAUSE, RATE, STOP, STOPPED
 from ..wire.server import Manager, Server
@@ -48,24 +49,18 @@ NAMED = 3           # slaves in it
 class Master:
     """One start of one run: `open`, then `run`, then `close`.
 
-    ``size`` is how many jobs the queue holds; ``too_many`` says of the
-    numbers of jobs failed and finished whether to stop; ``any_port`` is
-    whether another one will do where that of ``address`` is taken; ``tls``
-    is for a port that others can reach (see `tls.serving`); ``rate`` is how
-    many jobs a second to lease at most, ``total`` how many there are in the
-    whole source, where that is known, ``limit`` after how many jobs to end.
+    ``any_port`` is whether another one will do where that of ``address`` is
+    taken; ``tls`` is for a port that others can reach (see `tls.serving`).
     """
 
     def __init__(self, recorder: Recorder, address: Address, key: bytes,
-                 progress: Progress, size: int = 10_000,
-                 too_many: Callable[[int, int], bool] = lambda f, n: False,
-                 any_port: bool = False, tls: Optional['Context'] = None,
-                 rate: Optional[float] = None, total: Optional[int] = None,
-                 limit: Optional[int] = None):
+                 progress: Progress, settings: Settings,
+                 any_port: bool = False, tls: Optional['Context'] = None):
         self.stopped_by: Optional[int] = None       # a signal
         self.stopped_from_afar = False              # by `tm-ctl stop`
-        self.queue = JobQueue(size, secrets.token_hex(8),
-                              recorder.source.name, too_many,
+        self.queue = JobQueue(settings.size, secrets.token_hex(8),
+                              recorder.source.name,
+                              settings.max_failures.reached,
                               changed=self._changed)
         self._recorder = recorder
         self._address, self._key = address, key
@@ -73,7 +68,7 @@ class Master:
         self._tls = tls
         self._progress = progress
         self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip,
-                              limit)
+                              settings.limit)
         self._news = threading.Event()          # for the main thread
         self._to_save = threading.Event()       # for the saver
         self._ended = threading.Event()
@@ -81,9 +76,9 @@ class Master:
         self._troubled = 0.0                        # since when
         self._error: Optional[TaskmasterError] = None   # ends the run
         self._source_seen = (0, 0.0)    # jobs fed, and when that changed
-        self._rate = rate
-        self._limit = limit
-        self._total = total
+        self._rate = settings.rate
+        self._limit = settings.limit
+        self._total = settings.total
         self._steered = threading.Event()       # for the pacer
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = [0, 0]          # looks at the queue: empty, and all

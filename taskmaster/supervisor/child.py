@@ -1,27 +1,19 @@
 """One child of the supervisor: its command line, its pipes, its end."""
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import IO, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import IO, Callable, List, Optional, Sequence, Tuple
 
 from ..address import Address, name_of
+from ..settings import Settings, flags
 from ..slave.watchdog import Watchdog
 from ..wire.messages import Range
 
 LOOKS = 10          # at the watchdog, in the time that a job may take
 LOOK = 0.5          # seconds between two of them at most
-
-
-class Bounds(NamedTuple):
-    """What a child may do before another takes its place."""
-
-    threads: int = 1
-    job_timeout: Optional[float] = None     # seconds that a job may take
-    quota: Optional[int] = None             # jobs
 
 
 class _Child:
@@ -96,22 +88,13 @@ EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
 
 
 def slave_command(target: str, address: Address,
-                  options: argparse.Namespace,
-                  quiet: bool = False) -> List[str]:
+                  settings: Settings, quiet: bool = False) -> List[str]:
     """The command line of a child of `tm-run` or `tm-spawn`."""
     host, port = address
-    level = options.log_level
-    if quiet and level == 'info':       # the master's own lines say it all
-        level = 'warning'
-    return command([
-        target, f'--host={name_of((EVERYWHERE.get(host, host), port))}',
-        f'--threads={options.threads}', f'--timeout={options.timeout}',
-        f'--retries={options.retries}', f'--log-level={level}',
-        *([f'--batch={options.batch}'] if options.batch else []),
-        *([f'--tls-ca={options.tls_ca}'] if options.tls_ca else [])])
-
-
-def bounds(options: argparse.Namespace) -> Bounds:
-    """What the children of `tm-run` or `tm-spawn` may do."""
-    return Bounds(options.threads, options.job_timeout,
-                  options.max_jobs_per_slave)
+    settings = settings._replace(
+        host=name_of((EVERYWHERE.get(host, host), port)), key=None,
+        key_file=None)
+    if quiet and settings.log_level == 'info':
+        # The master's own lines say it all.
+        settings = settings._replace(log_level='warning')
+    return command([target, *flags(settings, 'slave')])

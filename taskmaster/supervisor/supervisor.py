@@ -22,13 +22,13 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
                       UsageError, VersionMismatch)
+from ..settings import ENV_KEY, Settings
 from ..slave import watchdog
 from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT,
                             ENV_QUOTA, OVER, RETIRED)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
-from ..wire.key import ENV_KEY
 from ..wire.messages import Range
-from .child import Bounds, _Child, _ending, _pass_on, _wait
+from .child import _Child, _ending, _pass_on, _wait
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +44,27 @@ FINAL = {kind.exit_code for kind in (
 
 
 class Supervisor:
-    """``count`` children, each ``command`` with an environment of its own.
+    """Children that run ``command``, each with an environment of its own.
 
-    ``key`` reaches them in their environment, where only this user can
-    read it.  ``out`` and ``err`` are given what they print, line by line.
+    The settings say how many, and what each may do before another takes its
+    place.  ``key`` reaches them in their environment, where only this user
+    can read it.  ``out`` and ``err`` are given what they print, line by line.
     ``lost(id, jobs)`` is called when one with leases has died, or was ended
     as these jobs took too long.
     """
 
-    def __init__(self, command: Sequence[str], count: int, key: bytes,
-                 out: Callable[[str], None], err: Callable[[str], None],
+    def __init__(self, command: Sequence[str], key: bytes,
+                 settings: Settings, out: Callable[[str], None],
+                 err: Callable[[str], None],
                  changed: Callable[[], None] = lambda: None,
-                 lost: Lost = lambda id, jobs: None,
-                 bounds: Bounds = Bounds()):
+                 lost: Lost = lambda id, jobs: None):
         self.codes: List[int] = []      # of the children that ended for good
         self._command = list(command)
-        self._count = count
         self._key = key
         self._out, self._err = out, err
         self._changed = changed
         self._lost = lost
-        self._bounds = bounds
+        self._settings = settings
         self._stopping = threading.Event()
         self._children: Dict[int, _Child] = {}
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Supervisor:
         self._pipe = os.pipe()
 
     def start(self) -> None:
-        for number in range(self._count):
+        for number in range(self._settings.slaves):
             slot = threading.Thread(target=self._keep, args=(number,),
                                     name=f'slot-{number}', daemon=True)
             self._slots.append(slot)
@@ -180,7 +180,7 @@ class Supervisor:
             delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
             log.warning('slave %d was ended by %s; starting another%s', slot,
                         _ending(code) if late is None else
-                        f'--job-timeout {self._bounds.job_timeout:g} s',
+                        f'--job-timeout {self._settings.job_timeout:g} s',
                         f' in {delay:g} s' if delay else '')
             self._stopping.wait(delay)
         return theirs
@@ -192,7 +192,8 @@ class Supervisor:
         Gives its exit code, or -signal; what it has told; and the jobs that
         took too long, if it was ended for that.
         """
-        threads, job_timeout, quota = self._bounds
+        job_timeout = self._settings.job_timeout
+        quota = self._settings.max_jobs_per_slave
         shared: Optional[Watchdog] = None
         with ExitStack() as given:      # to the child; here it is closed
             news, tell = os.pipe()
@@ -207,7 +208,8 @@ class Supervisor:
             if quota is not None:
                 environ[ENV_QUOTA] = str(quota)
             if job_timeout is not None:
-                fds.append(watchdog.make(threads + 1, job_timeout))
+                fds.append(watchdog.make(self._settings.threads + 1,
+                                         job_timeout))
                 given.callback(os.close, fds[-1])
                 environ[ENV_WATCHDOG] = str(fds[-1])
                 shared = Watchdog(fds[-1])

@@ -305,6 +305,12 @@ def from_target(text: str, retries: int = 0,
     named = ':' in text
     if not named and target.find('handle_jobs') is None:
         target = target._replace(function='handle_job')
+    return target, of_target(target, named, retries, batch)
+
+
+def of_target(target: Target, named: bool, retries: int = 0,
+              batch: Optional[int] = None) -> Handler:
+    """The handler of a loaded module; ``named`` if its function was given."""
     lists = (target.function == 'handle_jobs' or named and batch is not None
              and target.function != 'handle_job')
     function = target.callable()
@@ -314,4 +320,4 @@ def from_target(text: str, retries: int = 0,
     setup = target.find('setup')
     if setup is not None and not callable(setup):
         raise ConfigError(f'setup in {target.name} is no function')
-    return target, Handler(function, retries, setup, lists, batch or 0)
+    return Handler(function, retries, setup, lists, batch or 0)

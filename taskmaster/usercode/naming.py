@@ -1,12 +1,18 @@
-"""How a run and its state file are named, after the operator's target."""
+"""How a run and its state file are named, after target and arguments."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import shlex
-from typing import Dict
+from typing import Sequence
+
+from ..errors import UsageError
+
+RESERVED = 'last'       # what Taskmaster itself passes to get_jobs
 
 
-def run_name(name: str, function: str, arguments: Dict[str, str],
+def run_name(name: str, function: str, arguments: dict[str, str],
              default: str = 'get_jobs') -> str:
     """Name a run: 'migrate', 'migrate:rows', 'migrate shard=3 shards=8'.
 
@@ -23,7 +29,7 @@ def module_of(run: str) -> str:
     return run.partition(' ')[0].partition(':')[0]
 
 
-def state_file(name: str, function: str, arguments: Dict[str, str],
+def state_file(name: str, function: str, arguments: dict[str, str],
                default: str = 'get_jobs') -> str:
     """Name the state file of a run: 'migrate.state', 'migrate-rows.state'.
 
@@ -36,3 +42,24 @@ def state_file(name: str, function: str, arguments: Dict[str, str],
                                separators=(',', ':'))
         words.append(hashlib.sha256(canonical.encode()).hexdigest()[:8])
     return '-'.join(words) + '.state'
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, str]:
+    """Turn ``['shard=3', ...]`` into ``{'shard': '3', ...}``.
+
+    Raise UsageError for what is not NAME=VALUE, a name given twice, and
+    the name `last`.
+    """
+    arguments: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition('=')
+        if not equals or not name.isidentifier():
+            raise UsageError(f'{text!r} is not an argument; give NAME=VALUE')
+        if name == RESERVED:
+            raise UsageError(f'the argument {name!r} is set by Taskmaster '
+                             'when it resumes; leave it out')
+        if name in arguments:
+            raise UsageError(f'the argument {name!r} is given twice; '
+                             'give it once')
+        arguments[name] = value
+    return arguments

@@ -4,13 +4,12 @@ import functools
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from ..errors import UsageError
+from .naming import RESERVED
 
 if TYPE_CHECKING:
     import inspect
 
 Function = Callable[..., Any]
-
-RESERVED = 'last'       # what Taskmaster itself passes to get_jobs
 
 
 def check_arguments(function: Function, arguments: Dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 from ..errors import ConfigError, OperatorError
 from ..text import summary, traceback_of
 from . import naming, signature, targets
+from .targets import Target
 
 Opener = Callable[[], Iterable[Any]]
 
@@ -48,7 +49,7 @@ class Source:
 
     def check_takes_last(self, state: str) -> None:
         """Raise ConfigError when `get_jobs` cannot go on from a state."""
-        if not signature.takes(self._get_jobs, signature.RESERVED):
+        if not signature.takes(self._get_jobs, naming.RESERVED):
             raise ConfigError(
                 f'{state} says where to go on, but get_jobs takes no `last` '
                 'to be told so; give it one, or start over with --reset')
@@ -103,14 +104,14 @@ def from_function(function: Callable[..., Iterable[Any]]) -> Source:
                   throttle=beside.get('throttle'))
 
 
-def from_iterable(jobs: Iterable[Any], callback: str) -> Source:
-    """Any iterable, for the callback 'module:function'.
+def from_iterable(jobs: Iterable[Any], handler: Target) -> Source:
+    """Any iterable, for that handler.
 
     It cannot be resumed, so it keeps no state.
     """
-    module, _, function = callback.partition(':')
-    return Source(lambda: jobs, f'{module}:{function} (no state)', '',
-                  naming.state_file(module, function, {}), resumable=False)
+    return Source(lambda: jobs, f'{handler.text} (no state)', '',
+                  naming.state_file(handler.name, handler.function, {}),
+                  resumable=False)
 
 
 MUTABLE = (dict, list, set, bytearray)

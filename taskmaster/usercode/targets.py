@@ -1,4 +1,4 @@
-"""What TARGET and NAME=VALUE mean on the command line.
+"""What TARGET means on the command line: the module, and loading it.
 
 A target is ``pkg.module``, ``pkg.module:function``, ``path/file.py`` or
 ``path/file.py:function``.  What is wrong with the way it is written is a
@@ -11,11 +11,11 @@ import importlib.util
 import os
 import sys
 import types
-from typing import Any, Callable, Dict, NamedTuple, NoReturn, Sequence, Tuple
+from typing import Any, Callable, NamedTuple, NoReturn, Tuple
 
 from ..errors import ConfigError, UsageError
 from ..text import operators_part, summary, traceback_of
-from .signature import RESERVED, Function
+from .signature import Function
 
 
 class Target(NamedTuple):
@@ -25,6 +25,11 @@ class Target(NamedTuple):
     name: str           # 'pkg.migrate'; of a file its stem
     function: str
     source: str         # real path of the module's file, or ''
+
+    @property
+    def text(self) -> str:
+        """As one would type it."""
+        return f'{self.name}:{self.function}'
 
     def find(self, name: str, default: Any = None) -> Any:
         """Return the module's attribute `name`, or `default`."""
@@ -189,32 +194,10 @@ def _missing_part(name: str, error: BaseException) -> str:
     return ''
 
 
-def parse_arguments(texts: Sequence[str]) -> Dict[str, str]:
-    """Turn ``['shard=3', ...]`` into ``{'shard': '3', ...}``.
+def of_function(function: Function) -> Target:
+    """Return the target whose text gives `function` in another process.
 
-    Raise UsageError for what is not NAME=VALUE, a name given twice, and
-    the name `last`.
-    """
-    arguments: Dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition('=')
-        if not equals or not name.isidentifier():
-            raise UsageError(f'{text!r} is not an argument; give NAME=VALUE')
-        if name == RESERVED:
-            raise UsageError(f'the argument {name!r} is set by Taskmaster '
-                             'when it resumes; leave it out')
-        if name in arguments:
-            raise UsageError(f'the argument {name!r} is given twice; '
-                             'give it once')
-        arguments[name] = value
-    return arguments
-
-
-def callable_target(function: Function) -> str:
-    """Return the target, 'module:name', that gives `function` elsewhere.
-
-    Raise UsageError, with the reason, when another process could not
-    import it.
+    Raise UsageError, with the reason, when that could not import it.
     """
     if isinstance(function, types.MethodType):
         _refuse(function.__name__, 'is a bound method')
@@ -232,7 +215,8 @@ def callable_target(function: Function) -> str:
         _refuse(name, 'is defined in the script that runs (__main__)')
     if _imported(module, name) is not function:
         _refuse(name, f'is not what importing {module}:{name} gives')
-    return f'{module}:{name}'
+    loaded = sys.modules[module]
+    return Target(loaded, module, name, _source(loaded))
 
 
 def _refuse(what: str, why: str) -> NoReturn:

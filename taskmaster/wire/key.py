@@ -13,9 +13,9 @@ from typing import List, Mapping, Optional, Type
 
 from ..address import HOST, Address, is_loopback
 from ..errors import ConfigError, TaskmasterError, UsageError
+from ..settings import ENV_KEY
 from ..storage.files import open_to_read, write_all
 
-ENV_KEY = 'TASKMASTER_KEY'
 SHORT = 16                  # characters; a key with fewer can be guessed
 KEY_BYTES = 4096            # at most; a larger file is no key
 

@@ -128,4 +128,4 @@ except TypeError as error:
         assert line.startswith('UsageError ') and said in line
         assert 'at the top level of a module' in line
     assert len(callbacks) == 5
-    assert "no option 'sizes'" in option
+    assert "unexpected keyword argument 'sizes'" in option

@@ -60,10 +60,7 @@ MOST_OF_A_FILE = 400        # lines
 
 # To be mended by the owners of these rooms; a line goes with its breach.
 BREACHES = {
-    'api -> cli.options',
     'console.summary -> master.recorder',
-    'cli.master -> slave',
-    'cli.master -> supervisor',
 }
 TOO_LONG = {
     'master.jobqueue', 'master.jobqueue.JobQueue',

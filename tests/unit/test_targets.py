@@ -423,24 +423,24 @@ class TestFiles:
 
 class TestParseArguments:
     def test_pairs(self):
-        assert targets.parse_arguments([]) == {}
-        assert targets.parse_arguments(
+        assert naming.parse_arguments([]) == {}
+        assert naming.parse_arguments(
             ['shard=3', 'where=a=b', 'empty=', '_x2= y ']) == {
                 'shard': '3', 'where': 'a=b', 'empty': '', '_x2': ' y '}
 
     @pytest.mark.parametrize('text', [
         'shard', '', '=', '=3', '2x=3', 'a-b=3', 'a b=3', ' a=3', 'a\n=1'])
     def test_not_a_pair(self, text):
-        error = refused(UsageError, targets.parse_arguments, ['a=1', text])
+        error = refused(UsageError, naming.parse_arguments, ['a=1', text])
         assert repr(text) in str(error)
 
     def test_repeated(self):
-        error = refused(UsageError, targets.parse_arguments,
+        error = refused(UsageError, naming.parse_arguments,
                         ['a=1', 'b=2', 'a=1'])
         assert "'a' is given twice" in str(error)
 
     def test_last(self):
-        error = refused(UsageError, targets.parse_arguments, ['last=1'])
+        error = refused(UsageError, naming.parse_arguments, ['last=1'])
         assert "'last'" in str(error)
 
 
@@ -576,7 +576,7 @@ class TestNames:
 
 
 def reason(function):
-    return str(refused(UsageError, targets.callable_target, function))
+    return str(refused(UsageError, targets.of_function, function))
 
 
 class Handler:
@@ -601,18 +601,18 @@ def disguised(job):
 
 class TestCallableTarget:
     def test_function(self):
-        text = targets.callable_target(get_jobs)
+        text = targets.of_function(get_jobs).text
         assert text == f'{__name__}:get_jobs'
         assert targets.load(text, 'x').callable() is get_jobs
 
     def test_others_that_have_a_name(self):
-        assert targets.callable_target(len) == 'builtins:len'
-        assert targets.callable_target(Handler) == f'{__name__}:Handler'
+        assert targets.of_function(len).text == 'builtins:len'
+        assert targets.of_function(Handler).text == f'{__name__}:Handler'
 
     def test_in_a_file(self, write):
         write('sub/tm_called.py', JOBS)
         function = targets.load('sub/tm_called.py', 'get_jobs').callable()
-        assert targets.callable_target(function) == 'tm_called:get_jobs'
+        assert targets.of_function(function).text == 'tm_called:get_jobs'
 
     def test_not_importable(self):
         def nested(job):
@@ -641,7 +641,7 @@ class TestCallableTarget:
             def handle_job(job):
                 pass
             try:
-                targets.callable_target(handle_job)
+                targets.of_function(handle_job)
             except errors.UsageError as error:
                 print(error)
         ''')

@@ -1,0 +1,56 @@
+"""A master, and what it keeps on disk, as the settings want them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from ..address import Address
+from ..console.progress import Progress
+from ..errors import UsageError
+from ..settings import Settings
+from ..usercode.source import Source
+from ..wire.key import exposure
+from ..wire.messages import RUN_NAME
+from .master import Master
+from .recorder import Recorder, RetryRecorder
+
+if TYPE_CHECKING:
+    from ..wire.tls import Context
+
+log = logging.getLogger(__name__)
+
+
+def make_master(source: Source, address: Address, key: bytes,
+                progress: Progress, settings: Settings,
+                any_port: bool = False) -> Master:
+    """A master as the settings of `tm-master` want it.
+
+    Raises UsageError or ConfigError.
+    """
+    if len(source.name) > RUN_NAME:
+        raise UsageError('the arguments for get_jobs are too long; put them '
+                         'in a file, and give its name')
+    tls = _tls(settings)
+    for warning in exposure(address, key, tls is not None):
+        log.warning('%s', warning)
+    return Master(make_recorder(source, settings), address, key, progress,
+                  settings, any_port, tls)
+
+
+def make_recorder(source: Source, settings: Settings) -> Recorder:
+    """What goes through the source, or through the failures of before."""
+    path = os.path.abspath(settings.state or source.state_name)
+    return (RetryRecorder(source, path) if settings.retry_failed
+            else Recorder(source, path, settings.reset))
+
+
+def _tls(settings: Settings) -> Context | None:
+    if settings.tls_cert is None:
+        if settings.tls_key is not None:
+            raise UsageError('--tls-key is the key to a certificate; give '
+                             '--tls-cert too')
+        return None
+    from ..wire.tls import serving
+    return serving(settings.tls_cert, settings.tls_key)

@@ -1,0 +1,373 @@
+"""What can be set: each setting once, with all that is to be known of it.
+
+A field of `Settings` gives a setting its name, its type and its default; the
+`Setting` beside it gives the rest.  The parsers of the scripts and their help
+are made from this table.  The keywords of `Taskmaster(...)` and the README's
+table of options are held against it by tests.
+"""
+
+# No `from __future__ import annotations`: the table is read from them.
+import operator
+import os
+from typing import (Annotated, Any, Callable, Dict, List, Mapping, NamedTuple,
+                    Optional, Tuple)
+
+from .address import ENV_HOST, HOST, PORT
+
+ENV_KEY = 'TASKMASTER_KEY'
+
+# Coroutines or threads of one slave, at most.
+MOST_THREADS = 10_000
+# Jobs a second, above any rate.
+MOST_RATE = 1e9
+# Seconds, above any time: thirty years, which every call can wait.
+MOST_SECONDS = 1e9
+# Finished jobs before a share of failed ones means something.
+ENOUGH_JOBS = 100
+
+
+class MaxFailures(NamedTuple):
+    """When to stop a run: after so many failed jobs, or such a share."""
+
+    jobs: Optional[int] = None
+    share: Optional[float] = None        # of the finished ones, 0.05 for 5%
+
+    def reached(self, failed: int, finished: int) -> bool:
+        """Return whether ``failed`` of ``finished`` jobs stop the run."""
+        if self.share is not None:
+            return finished >= ENOUGH_JOBS and failed > self.share * finished
+        return self.jobs is not None and failed >= self.jobs
+
+    def __str__(self) -> str:
+        return str(self.jobs if self.share is None
+                   else f'{100 * self.share:g}%')
+
+
+# -- converters: from what is typed, or ValueError that says why not ------
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'{text!r} is no number') from None
+
+
+def whole(text: str, least: int, most: Optional[int] = None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError(f'{text!r} is no whole number') from None
+    if value < least:
+        raise ValueError(f'must be at least {least}' if least
+                         else 'must not be negative')
+    if most is not None and value > most:
+        raise ValueError(f'must be at most {most}')
+    return value
+
+
+def as_positive(text: str) -> int:
+    return whole(text, 1)
+
+
+def as_natural(text: str) -> int:
+    return whole(text, 0)
+
+
+def as_threads(text: str) -> int:
+    return whole(text, 1, MOST_THREADS)
+
+
+def as_seconds(text: str) -> float:
+    value = number(text)
+    if not 0 <= value < MOST_SECONDS:
+        raise ValueError('must be a number of seconds')
+    return value
+
+
+def as_job_seconds(text: str) -> float:
+    value = as_seconds(text)
+    if value < 0.01:
+        raise ValueError('must be at least 0.01')
+    return value
+
+
+def as_rate(text: str) -> Optional[float]:
+    """Return jobs a second; None for ``off``."""
+    if text == 'off':
+        return None
+    value = number(text)
+    if not 0 < value <= MOST_RATE:
+        raise ValueError('must be above 0, or "off"')
+    return value
+
+
+def as_max_failures(text: str) -> MaxFailures:
+    """Return what ``N`` or ``N%`` means."""
+    if not text.endswith('%'):
+        return MaxFailures(jobs=as_positive(text))
+    value = number(text[:-1])
+    if not 0 <= value <= 100:
+        raise ValueError('must be between 0% and 100%')
+    return MaxFailures(share=value / 100)
+
+
+def as_level(text: str) -> str:
+    if text not in LEVELS:
+        raise ValueError(f'must be one of {", ".join(LEVELS)}')
+    return text
+
+
+LEVELS = 'debug', 'info', 'warning', 'error'
+
+NUMBERS = (as_positive, as_natural, as_threads, as_seconds, as_job_seconds,
+           as_rate, as_max_failures)
+
+
+class Setting(NamedTuple):
+    """One setting, beside the name, type and default that its field has."""
+
+    of: str             # the scripts that take it, apart by spaces
+    help: str
+    convert: Optional[Callable[[str], Any]] = str    # None: it is a switch
+    metavar: str = 'N'
+    unit: str = ''      # of the number
+    unset: str = ''     # what holds while it is None, for the help
+    python: bool = True     # whether `Taskmaster(...)` takes it
+    word: str = ''      # it has no flag: '1' of it, '?' one or none, '*'
+    rather: str = ''        # the setting that it cannot be combined with
+    elsewhere: Mapping[str, Any] = {}       # defaults, by script
+
+    @property
+    def scripts(self) -> Tuple[str, ...]:
+        return tuple(self.of.split())
+
+
+ALL = 'master slave spawn run ctl'
+RUNS = 'master run'                     # what has a source
+WORKS = 'slave spawn run'               # what has handlers
+KEEPS = 'spawn run'                     # what keeps slaves alive
+
+FLOOD = 'jobs a second'
+
+
+class Settings(NamedTuple):
+    """What was asked for; what was not has its default.
+
+    Scripts make it of what was typed, `Taskmaster` of its keywords.
+    """
+
+    # -- words, in their order --------------------------------------------
+
+    target: Annotated[str, Setting(
+        'master slave spawn run', 'the module, or path/file.py; but for '
+        'tm-run it may name the function too, as in module:function',
+        metavar='TARGET', word='1', python=False)] = ''
+    slaves: Annotated[int, Setting(
+        KEEPS, 'how many slaves', as_positive, word='1',
+        python=False)] = 2
+    arguments: Annotated[Tuple[str, ...], Setting(
+        RUNS, 'keyword arguments for get_jobs', metavar='NAME=VALUE',
+        word='*', python=False)] = ()
+
+    # -- where, and with which key ----------------------------------------
+
+    host: Annotated[Optional[str], Setting(
+        ALL, 'where the master is', metavar='HOST[:PORT]',
+        unset=f'${ENV_HOST}, or {HOST}:{PORT}')] = None
+    key: Annotated[Optional[str], Setting(
+        ALL, 'the secret that master and slaves share', metavar='KEY',
+        unset=f'${ENV_KEY}, or one made for you on this machine')] = None
+    key_file: Annotated[Optional[str], Setting(
+        ALL, 'a file with the key in it', metavar='FILE',
+        rather='key')] = None
+    tls_cert: Annotated[Optional[str], Setting(
+        RUNS, 'serve over TLS, with this certificate',
+        metavar='FILE')] = None
+    tls_key: Annotated[Optional[str], Setting(
+        RUNS, 'the private key to it', metavar='FILE',
+        unset='in the same file')] = None
+    tls_ca: Annotated[Optional[str], Setting(
+        'slave spawn run ctl', 'speak TLS, with a master whose certificate '
+        'is signed by one in this file, or is in it', metavar='FILE')] = None
+
+    # -- what to do, and how it is remembered -----------------------------
+
+    reset: Annotated[bool, Setting(
+        RUNS, 'forget what is finished: set state and failures aside as '
+        '.old and start over', None)] = False
+    state: Annotated[Optional[str], Setting(
+        RUNS, 'where the state is kept', metavar='FILE',
+        unset='NAME.state in the current directory')] = None
+    size: Annotated[int, Setting(
+        RUNS, 'how many jobs the queue holds', as_positive,
+        unit='jobs')] = 10_000
+    max_failures: Annotated[MaxFailures, Setting(
+        RUNS, 'stop after so many failed jobs in this start; N% counts '
+        f'after the first {ENOUGH_JOBS} jobs', as_max_failures,
+        unit='jobs')] = MaxFailures(100)
+    retry_failed: Annotated[bool, Setting(
+        RUNS, 'run the jobs of the failures file again, instead of '
+        'get_jobs', None)] = False
+    dry_run: Annotated[bool, Setting(
+        RUNS, 'only say what would be done: where to go on, the first jobs, '
+        'how fast get_jobs is', None)] = False
+    limit: Annotated[Optional[int], Setting(
+        RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')] = None
+    total: Annotated[Optional[int], Setting(
+        RUNS, 'how many jobs get_jobs would yield from the beginning, for '
+        'per cent and ETA', as_natural, unit='jobs',
+        unset='what count_jobs says, if there is one')] = None
+    rate: Annotated[Optional[float], Setting(
+        RUNS, f'so many {FLOOD} at most, over all slaves', as_rate, unit=FLOOD,
+        unset='as many as can be')] = None
+
+    # -- how it is done ---------------------------------------------------
+
+    threads: Annotated[int, Setting(
+        WORKS, 'jobs (or lists of them) at a time in each slave',
+        as_threads)] = 1
+    batch: Annotated[Optional[int], Setting(
+        WORKS, 'jobs in a list for handle_jobs', as_positive, unit='jobs',
+        unset='as many as take about a tenth of a second')] = None
+    retries: Annotated[int, Setting(
+        WORKS, 'further attempts before a job counts as failed',
+        as_natural)] = 0
+    timeout: Annotated[float, Setting(
+        'slave spawn run ctl', 'how long to look for the master', as_seconds,
+        metavar='S', unit='seconds', elsewhere={'ctl': 5.0})] = 60.0
+    job_timeout: Annotated[Optional[float], Setting(
+        KEEPS, 'end a slave of which a job takes longer, in seconds; the '
+        'job has failed', as_job_seconds, metavar='S', unit='seconds')] = None
+    max_jobs_per_slave: Annotated[Optional[int], Setting(
+        KEEPS, 'start another slave in the place of one that has done so '
+        'many jobs', as_positive, unit='jobs')] = None
+    get_jobs: Annotated[str, Setting(
+        'run', 'the function that yields jobs', metavar='NAME',
+        python=False)] = 'get_jobs'
+    handle_job: Annotated[Optional[str], Setting(
+        'run', 'the function that handles a job, or with --batch a list of '
+        'them', metavar='NAME', unset='handle_jobs, or handle_job',
+        python=False)] = None
+    inline: Annotated[bool, Setting(
+        'run', 'no slaves: all in this process and thread, for a debugger',
+        None)] = False
+
+    # -- what is said of it -----------------------------------------------
+
+    no_progress: Annotated[bool, Setting(
+        RUNS, 'no status line', None)] = False
+    log_level: Annotated[str, Setting(
+        ALL, ', '.join(LEVELS), as_level, metavar='LEVEL')] = 'info'
+
+    # -- of tm-ctl --------------------------------------------------------
+
+    command: Annotated[str, Setting(
+        'ctl', 'status, pause, resume, rate or stop', metavar='COMMAND',
+        word='1', python=False)] = ''
+    value: Annotated[Optional[str], Setting(
+        'ctl', f'of rate: {FLOOD}, or off', word='?',
+        python=False)] = None
+    json: Annotated[bool, Setting(
+        'ctl', 'the status for a script', None, python=False)] = False
+    run: Annotated[Optional[str], Setting(
+        'ctl', 'do nothing if the master serves another run than this',
+        metavar='NAME', python=False)] = None
+
+
+TABLE: Dict[str, Setting] = {
+    name: hint.__metadata__[0]
+    for name, hint in Settings.__annotations__.items()}
+
+
+def of_script(script: str) -> Dict[str, Setting]:
+    """Return the settings that a script takes: 'master', 'slave' ..."""
+    return {name: setting for name, setting in TABLE.items()
+            if script in setting.scripts}
+
+
+def default_of(name: str, script: str) -> Any:
+    return TABLE[name].elsewhere.get(script, Settings._field_defaults[name])
+
+
+def flags(settings: Settings, script: str) -> List[str]:
+    """Return what to type for a script to have these settings.
+
+    Words are left out, and what is the default.
+    """
+    typed = []
+    for name, setting in of_script(script).items():
+        value = getattr(settings, name)
+        if not setting.word and value != default_of(name, script):
+            flag = '--' + name.replace('_', '-')
+            typed.append(flag if setting.convert is None
+                         else f'{flag}={value}')
+    return typed
+
+
+def made(values: Mapping[str, Any],
+         environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of values that are converted already.
+
+    An empty ``host`` is none; then the environment's counts.
+    """
+    settings = Settings(**{name: value for name, value in values.items()
+                           if name in TABLE})
+    return settings._replace(
+        host=settings.host or environ.get(ENV_HOST) or None)
+
+
+def from_python(values: Mapping[str, Any]) -> Settings:
+    """Return the settings of keywords, converted as what is typed is.
+
+    Raises TypeError or ValueError that names the keyword.
+    """
+    for name, setting in TABLE.items():
+        if (values.get(name) is not None
+                and values.get(setting.rather) is not None):
+            raise TypeError(f'{name}: give it or {setting.rather}')
+    return made({name: converted(name, value)
+                 for name, value in values.items()})
+
+
+def converted(name: str, value: Any) -> Any:
+    """Return what a flag with this value would give.
+
+    Raises TypeError or ValueError that names the setting.
+    """
+    setting = TABLE[name]
+    default = Settings._field_defaults[name]
+    if value is None and default is None or value is default:
+        return value
+    if setting.convert is None:
+        if not isinstance(value, bool):
+            raise TypeError(f'{name} is True or False, not {_kind(value)}')
+        return value
+    text = _text(value, setting.convert in NUMBERS)
+    if text is None:
+        wanted = 'a number' if setting.convert in NUMBERS else 'text'
+        raise TypeError(f'{name} takes {wanted}, not {_kind(value)}')
+    try:
+        return setting.convert(text)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
+
+
+def _text(value: Any, is_number: bool) -> Optional[str]:
+    """Return a value as one would type it, or None for one of a wrong kind."""
+    if isinstance(value, str):
+        return str(value)
+    if not is_number:
+        path = os.fspath(value) if isinstance(value, os.PathLike) else None
+        return path if isinstance(path, str) else None
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return str(float(value))
+    try:
+        return str(operator.index(value))
+    except TypeError:
+        return None
+
+
+def _kind(value: Any) -> str:
+    return 'None' if value is None else f'a {type(value).__name__}'

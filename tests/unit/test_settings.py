@@ -1,0 +1,187 @@
+"""One table of settings, and what follows from it or is held against it."""
+
+import inspect
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from taskmaster import Taskmaster
+from taskmaster.cli import ctl, master, run, slave, spawn
+from taskmaster.cli.options import parser_of
+from taskmaster.settings import (TABLE, MaxFailures, Settings, converted,
+                                 default_of, flags, from_python, made,
+                                 of_script)
+
+README = Path(__file__).parents[2] / 'README.md'
+SCRIPTS = {module.SCRIPT.name: module.SCRIPT
+           for module in (master, slave, spawn, run, ctl)}
+WORDS = {'master': ['m'], 'slave': ['m'], 'spawn': ['m', '2'],
+         'run': ['m', '2'], 'ctl': ['status']}
+
+
+def parser(name):
+    script = SCRIPTS[name]
+    return parser_of(name, script.about, script.examples)
+
+
+def parsed(name, *words):
+    return made(vars(parser(name).parse_intermixed_args(
+        [*WORDS[name], *words])), environ={})
+
+
+# -- the parsers ----------------------------------------------------------
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_what_is_not_given_has_its_default(name):
+    settings = parsed(name)
+    for setting, value in settings._asdict().items():
+        if setting in of_script(name) and not TABLE[setting].word:
+            assert value == default_of(setting, name), setting
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_a_script_takes_its_own_settings_and_no_other(name, capsys):
+    shown = parser(name).format_help()
+    offered = set(re.findall(r'^  (--[a-z-]+)', shown, re.M))
+    assert offered == {'--version'} | {
+        '--' + setting.replace('_', '-')
+        for setting, its in of_script(name).items() if not its.word}
+
+
+def test_the_help_says_default_and_unit():
+    words = ' '.join(parser('run').format_help().split())
+    assert 'how many jobs the queue holds (default: 10000 jobs)' in words
+    assert 'N% counts after the first 100 jobs (default: 100 jobs)' in words
+    assert 'look for the master (default: 60 seconds)' in words
+    words = ' '.join(parser('ctl').format_help().split())
+    assert 'look for the master (default: 5 seconds)' in words
+
+
+def test_key_and_key_file_are_one_or_the_other(capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed('run', '--key=a', '--key-file=b')
+    assert end.value.code == 2
+    assert '--key-file: not allowed with argument --key' in (
+        capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('flag', [
+    '--size=0', '--size=ten', '--max-failures=101%', '--max-failures=nan%',
+    '--max-failures=0', '--rate=0', '--rate=nan', '--rate=inf', '--limit=0',
+    '--total=-1', '--threads=10001', '--retries=-1', '--timeout=nan',
+    '--timeout=1e9', '--job-timeout=0.001', '--log-level=loud',
+    '--max-jobs-per-slave=0', '--batch=0'])
+def test_what_is_refused_is_named_and_why(flag, capsys):
+    name, _, text = flag[2:].partition('=')
+    name = name.replace('-', '_')
+    with pytest.raises(SystemExit) as end:
+        parsed('run', flag)
+    assert end.value.code == 2
+    typed = capsys.readouterr().err
+    with pytest.raises(ValueError, match=f'^{name}: ') as error:
+        converted(name, text)
+    assert str(error.value).partition(': ')[2] in typed
+
+
+def test_an_empty_host_is_none():
+    assert made({'host': ''}, {}).host is None
+    assert made({'host': None}, {'TASKMASTER_HOST': ''}).host is None
+    assert made({'host': ''}, {'TASKMASTER_HOST': 'db1'}).host == 'db1'
+    assert made({'host': 'db2'}, {'TASKMASTER_HOST': 'db1'}).host == 'db2'
+
+
+def test_what_is_typed_for_a_child_gives_the_same_settings():
+    settings = parsed('run', '--threads=3', '--retries=2', '--timeout=7.5',
+                      '--batch=9', '--tls-ca=a b', '--size=5', '--inline')
+    again = parsed('slave', *flags(settings, 'slave'))
+    for name in of_script('slave'):
+        assert getattr(again, name) == getattr(settings, name), name
+    assert flags(Settings(), 'slave') == []
+
+
+# -- when to stop ---------------------------------------------------------
+
+def test_max_failures():
+    few, share = converted('max_failures', 3), converted('max_failures', '5%')
+    assert [few.reached(n, 1000) for n in (2, 3)] == [False, True]
+    assert [share.reached(6, n) for n in (99, 100, 120)] == [
+        False, True, False]
+    assert (str(few), str(share), str(MaxFailures(share=0.005))) == (
+        '3', '5%', '0.5%')
+
+
+# -- from Python ----------------------------------------------------------
+
+def test_a_keyword_for_each_setting_that_python_may_give():
+    """With the same default, which mypy cannot see in the table."""
+    keywords = {
+        name: parameter.default for name, parameter
+        in inspect.signature(Taskmaster).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY}
+    assert list(keywords) == [name for name, setting in TABLE.items()
+                              if setting.python]
+    for name, default in keywords.items():
+        assert converted(name, default) == (
+            Settings._field_defaults[name]), name
+
+
+@pytest.mark.parametrize('name, value, meant', [
+    ('max_failures', 5, MaxFailures(jobs=5)),
+    ('max_failures', '5%', MaxFailures(share=0.05)),
+    ('rate', '500', 500.0), ('rate', 500, 500.0), ('rate', 'off', None),
+    ('rate', None, None), ('size', '10', 10), ('timeout', 3, 3.0),
+    ('dry_run', True, True), ('limit', None, None),
+    ('state', Path('a/b'), 'a/b'), ('log_level', 'debug', 'debug')])
+def test_a_value_means_what_a_flag_means(name, value, meant):
+    made = getattr(from_python({name: value}), name)
+    assert (made, type(made)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize('name, value, error', [
+    ('size', None, TypeError), ('size', True, TypeError),
+    ('size', [1], TypeError), ('size', 10.5, ValueError),
+    ('size', 'many', ValueError), ('rate', Decimal(5), TypeError),
+    ('rate', float('nan'), ValueError), ('dry_run', 1, TypeError),
+    ('dry_run', 'yes', TypeError), ('inline', None, TypeError),
+    ('state', 5, TypeError), ('state', b'x', TypeError),
+    ('host', 3050, TypeError), ('log_level', 'loud', ValueError),
+    ('key', b'secret', TypeError)])
+def test_a_value_of_a_wrong_kind_is_named(name, value, error):
+    with pytest.raises(error, match=f'^{name}'):
+        from_python({name: value})
+
+
+def test_key_or_key_file_from_python():
+    with pytest.raises(TypeError, match='key_file: give it or key'):
+        from_python({'key': 'a', 'key_file': 'b'})
+
+
+# -- the README -----------------------------------------------------------
+
+def test_the_table_of_the_readme():
+    """Each flag stands in it once, with the scripts that take it."""
+    text = README.read_text()
+    table = text.partition('## Options')[2].partition('\n## ')[0]
+    stated = {}
+    for row in re.findall(r'^\| `--.*\|$', table, re.M):
+        options, scripts = row.strip('| ').split(' | ')[:2]
+        for flag in re.findall(r'`(--[a-z-]+)', options):
+            assert flag not in stated, f'{flag} stands there twice'
+            stated[flag] = scripts
+    every = 'master, slave, spawn, run, ctl'
+    assert stated.pop('--version') == 'all'
+    assert stated == {
+        '--' + name.replace('_', '-'):
+        ', '.join(setting.scripts).replace(every, 'all')
+        for name, setting in TABLE.items() if not setting.word}
+    # And the defaults that are numbers.
+    for name, default in Settings._field_defaults.items():
+        flag = '--' + name.replace('_', '-')
+        if (not TABLE[name].word and default is not None
+                and not isinstance(default, (bool, str))):
+            row, = re.findall(rf'^\|.*`{flag}[ `].*\|$', table, re.M)
+            shown = f'{default:g}' if isinstance(default, float) else default
+            assert re.search(rf': {shown}\b', row) or re.search(
+                rf' {shown}\b', row), row
