@@ -10,6 +10,7 @@ import time
 from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 from ..errors import ConfigError, OperatorError
+from ..storage.codec import same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
 from ..text import safe_repr, short
@@ -63,7 +64,7 @@ class Recorder:
     def skip(self, job: Any) -> bool:
         """Whether an earlier run finished this job, the source's first."""
         return (self._start.key is not None
-                and _equal(self.source.key(job), self._start.key))
+                and same(self.source.key(job), self._start.key))
 
     @property
     def count(self) -> int:
@@ -99,7 +100,7 @@ class Recorder:
             return
         key = self._key(number, job)
         if (key is not None and count != self._saved[0]
-                and _equal(key, self._saved_key)):
+                and same(key, self._saved_key)):
             raise OperatorError(
                 f'two jobs have the key {short(safe_repr(key))}; keys must '
                 'be unique, or a run could not be resumed')
@@ -235,10 +236,3 @@ def _beside(state: str) -> str:
     """The failures file of a state file."""
     stem = state[:-len('.state')] if state.endswith('.state') else state
     return stem + '.failures'
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:       # of types that do not compare
-        return False

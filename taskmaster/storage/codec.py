@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import base64
+import io
 import json
 import pickle
-from typing import Any
+from typing import Any, Callable, ClassVar
 
 from ..errors import ConfigError, OperatorError
 from ..text import safe_repr, short, summary
@@ -27,17 +28,22 @@ def encode_key(key: Any) -> dict[str, str]:
     """``{'literal': text}`` or ``{'pickle': base64, 'repr': text}``.
 
     Raises OperatorError when ``key`` is None, cannot be pickled, does not
-    come back equal, or takes more than 64 kB.
+    come back as the same, is not equal to itself (NaN), or takes more than
+    64 kB.
     """
     if key is None:
         raise OperatorError(f'the key of a job is None: {_REMEDY}')
     try:
         encoded = encode(key)
-        equal = bool(decode(encoded) == key)
-    except Exception as error:
+        kept = _identity(decode(encoded)) == _identity(key)
+        ordered = _equals_itself(key)
+    except BaseException as error:      # of the operator's own methods
         raise _refused(key, summary(error)) from error
-    if not equal:
-        raise _refused(key, 'its pickle does not come back as an equal value')
+    if not kept:
+        raise _refused(key, 'its pickle does not come back as the same value')
+    if not ordered:
+        raise _refused(key, 'it is not equal to itself, so nothing can be '
+                            'found by it')
     if len(json.dumps(encoded)) > MAX_KEY:
         raise _refused(key, 'it takes more than 64 kB')
     return encoded
@@ -57,6 +63,20 @@ def decode_key(encoded: dict[str, str]) -> Any:
             'importable, or start over with --reset') from error
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether the same would be saved of both keys.
+
+    That tells apart what ``==`` does not: True, 1 and 1.0, and the two hours
+    of one name at the end of summer time (`fold`).  The order in which a set
+    or a dict was filled makes no difference.  What cannot be pickled is the
+    same as nothing.
+    """
+    try:
+        return _identity(one) == _identity(other)
+    except BaseException:       # of the operator's own methods
+        return False
+
+
 def encode(value: Any) -> dict[str, str]:
     """As ``encode_key``, of any value; raises whatever pickling it raises."""
     pickled = pickle.dumps(value, PICKLE_PROTOCOL)
@@ -72,6 +92,61 @@ def decode(encoded: dict[str, str]) -> Any:
     if 'literal' in encoded:
         return ast.literal_eval(encoded['literal'])
     return pickle.loads(base64.b64decode(encoded['pickle'], validate=True))
+
+
+def _identity(value: Any) -> bytes:
+    """Two values have one identity if the same would be saved of both.
+
+    Raises whatever pickling raises.
+    """
+    try:
+        return _canonical(value)
+    except Exception:       # it holds itself, say
+        return pickle.dumps(value, PICKLE_PROTOCOL)
+
+
+def _canonical(value: Any) -> bytes:
+    file = io.BytesIO()
+    _Canonical(file, PICKLE_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+class _Canonical(pickle._Pickler):
+    """Writes the same for the same value, to be compared but not to be read.
+
+    A plain pickle also depends on which parts of a value are one object (so
+    there is no memo here), and on the order in which sets and dicts were
+    filled (so they are sorted, by the pickles of what is in them).  Only the
+    pickler in Python can be told how to write built-in types.
+    """
+
+    save: Callable[[Any], None]     # it is there, but type checkers miss it
+
+    def __init__(self, file: io.BytesIO, protocol: int):
+        super().__init__(file, protocol)
+        self.fast = True        # without a memo
+
+    def _save_set(self, items: set[Any] | frozenset[Any]) -> None:
+        self.save(type(items))
+        self.save(sorted(map(_canonical, items)))
+
+    def _save_dict(self, items: dict[Any, Any]) -> None:
+        self.save(dict)
+        self.save(sorted((_canonical(key), _canonical(value))
+                         for key, value in items.items()))
+
+    dispatch: ClassVar[dict[type, Callable[..., None]]] = {
+        **pickle._Pickler.dispatch,
+        set: _save_set, frozenset: _save_set, dict: _save_dict}
+
+
+def _equals_itself(value: Any) -> bool:
+    """Whether neither it nor a part of it is a NaN of whatever type."""
+    if isinstance(value, dict):
+        value = [*value.items()]
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(map(_equals_itself, value))
+    return bool(value == value)
 
 
 def _literal(value: Any) -> str | None:
