@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import bdb
-import logging
 import os
 import socket
 import time
 from itertools import islice
 from typing import Any, Callable, Iterator
 
+from . import logs
 from .console.output import new_progress
 from .console.progress import Progress, Status
 from .console.summary import Summary
@@ -31,7 +31,7 @@ from .usercode.handler import Handler, Ways
 from .usercode.source import (MUTABLE, Source, after_last, opened, raised,
                               same_again)
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 SAVE = 1.0          # seconds between two saves of the state
 BATCH = 100         # jobs in a list, where --batch does not say it

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Callable
 
+from . import logs
 from .address import Address
 from .console.progress import Progress
 from .errors import OperatorError, TooManyFailures, UsageError
@@ -14,7 +14,7 @@ from .supervisor.child import slave_command
 from .supervisor.supervisor import Supervisor
 from .usercode.source import Source
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 class Local:

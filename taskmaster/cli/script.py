@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn, Sequence
 
+from .. import logs
 from ..console.output import flush, set_up_logging, to_stderr
 from ..console.signals import die_by
 from ..errors import TaskmasterError
@@ -16,7 +16,7 @@ from .options import parser_of
 if TYPE_CHECKING:
     from ..wire.tls import Context
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 class Script(NamedTuple):

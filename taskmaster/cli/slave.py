@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import secrets
 import signal
@@ -11,13 +10,14 @@ import socket
 import sys
 from typing import Any, NoReturn, Sequence
 
+from .. import logs
 from ..address import address
 from ..console.signals import Signals
 from ..settings import ENV_KEY, Settings
 from ..wire.key import key
 from .script import Script, ended, main_of, say, trust_of
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 def run(settings: Settings) -> int:

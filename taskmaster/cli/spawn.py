@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import NoReturn, Sequence
 
+from .. import logs
 from ..address import address
 from ..console.output import print_line, to_stderr
 from ..console.signals import Signals
@@ -15,7 +15,7 @@ from ..wire.key import key
 from ..wire.messages import Range
 from .script import Script, ended, main_of, say, trust_of
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 def run(settings: Settings) -> int:

@@ -1,10 +1,13 @@
 """What goes to stdout and stderr beside the status line: lines, logs."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
 from typing import Callable
 
+from .. import logs
 from ..settings import Settings
 from .progress import Progress
 
@@ -12,13 +15,8 @@ from .progress import Progress
 def new_progress(settings: Settings) -> Progress:
     """The status line, with the log beside it where that is ours."""
     line = Progress(sys.stderr, not settings.no_progress)
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if isinstance(handler.formatter, _Lines):
-            root.removeHandler(handler)
-            beside = line.handler()
-            beside.setFormatter(_Lines())
-            root.addHandler(beside)
+    if not logs.are_standard():
+        _show_by(line.handler())
     return line
 
 
@@ -36,10 +34,23 @@ def printer(shown: Progress) -> Callable[[str], None]:
 
 
 def set_up_logging(level: str) -> None:
-    """Log plain lines to stderr."""
-    handler = logging.StreamHandler()
+    """Log plain lines to stderr: ours, and those that nobody configured.
+
+    The operator's records come to us as the standard tree's last resort, so
+    whatever they set up there takes the place of this, then or later.
+    """
+    _show_by(logging.StreamHandler())
+    number: int = getattr(logging, level.upper())
+    logs.set_level(number)
+    root = logging.getLogger()
+    if root.level == logging.WARNING and not root.handlers:     # untouched
+        root.setLevel(number)
+
+
+def _show_by(handler: logging.Handler) -> None:
     handler.setFormatter(_Lines())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logs.send_to(handler)
+    logging.lastResort = handler
 
 
 class _Lines(logging.Formatter):

@@ -1,6 +1,5 @@
 """What is said at the end of a run: what was done, what failed, and why."""
 
-import logging
 import os
 import signal
 import time
@@ -8,11 +7,12 @@ from collections import Counter
 from datetime import timedelta
 from typing import Callable, Iterable, Optional
 
+from .. import logs
 from ..errors import EX_FAILED_JOBS
 from ..master.recorder import Recorder
 from ..text import short
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 FREQUENT = 3        # errors that are named
 KINDS = 1000        # errors told apart; of more only the class is counted

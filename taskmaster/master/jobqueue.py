@@ -10,7 +10,6 @@ Nor does it wait for the lock when a call waits for a job: whoever has the
 lock looks, after letting go of it, whether there is somebody to wake.
 """
 
-import logging
 import pickle
 import threading
 import time
@@ -18,6 +17,7 @@ from collections import deque
 from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
                     Sequence, Set, Tuple, Union)
 
+from .. import logs
 from ..text import summary
 from ..wire.messages import (GIVE_BACK, LEASE, OVER, PICKLE, STRANGER, WAIT,
                              WELCOME, Introduction, Payload, Range, Reply,
@@ -26,7 +26,7 @@ from . import lease_size
 from .ledger import FailedJob, Lease, Ledger, Piece
 from .rate_limit import BATCH, Bucket
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 PACE = 60.0         # seconds at most until the rate is looked at again
 PAGES = 4           # of which a queue consists when it is full
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..address import Address
 from ..console.progress import Progress
 from ..errors import UsageError
@@ -19,7 +19,7 @@ from .recorder import Recorder, RetryRecorder
 if TYPE_CHECKING:
     from ..wire.tls import Context
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 
 def make_master(source: Source, address: Address, key: bytes,

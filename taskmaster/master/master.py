@@ -6,14 +6,13 @@ files), the *expirer* (slaves that are silent), which shares no thread
 with a disk or a terminal that may hang, and the *pacer* (`--rate`).
 """
 
-import logging
 import secrets
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from .. import __version__
+from .. import __version__, logs
 from ..address import Address, name_of
 from ..console.progress import SHOWN_WINDOW, Progress, Rate, Status, estimate
 from ..console.status import lines
@@ -32,7 +31,7 @@ from .session import Session
 if TYPE_CHECKING:
     from ..wire.tls import Context
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 THROTTLE = 1.0      # seconds between two calls of the operator's throttle
 TICK = 0.25         # seconds between two looks at the run

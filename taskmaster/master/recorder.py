@@ -5,10 +5,10 @@
 what became of each.  One thread at a time (the saver's, once a run goes on).
 """
 
-import logging
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
+from .. import logs
 from ..errors import ConfigError, OperatorError
 from ..storage.codec import same
 from ..storage.failures import MISSING, Failure, FailuresFile
@@ -18,7 +18,7 @@ from ..usercode.source import Source
 from ..wire.messages import NUMBER
 from .ledger import FailedJob
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 SAID = 10       # failed jobs of a start that are logged; all are recorded
 

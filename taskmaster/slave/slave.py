@@ -6,14 +6,13 @@ is worked on, reports, says that the slave lives, and connects anew when the
 connection is lost.  Between them is the `Backlog`.
 """
 
-import logging
 import pickle
 import random
 import threading
 import time
 from typing import Any, Callable, List, Optional
 
-from .. import __version__
+from .. import __version__, logs
 from ..errors import ConfigError, TaskmasterError, Unreachable
 from ..text import summary
 from ..usercode.handler import Handler
@@ -23,7 +22,7 @@ from .backlog import Backlog
 from .watchdog import Watchdog
 from .workers import Workers
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 BEAT = 10           # spans between two signs of life while there is work
 BUSY_WAIT = 1.0     # seconds at most to wait for jobs while some are done

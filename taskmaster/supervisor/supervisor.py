@@ -10,7 +10,6 @@ successor, and the master is told which slave was lost; by the supervisor at
 once, and by the successor's `hello` in case the supervisor was not heard.
 """
 
-import logging
 import os
 import secrets
 import signal
@@ -20,6 +19,7 @@ import time
 from contextlib import ExitStack
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+from .. import logs
 from ..errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
                       UsageError, VersionMismatch)
 from ..settings import ENV_KEY, Settings
@@ -30,7 +30,7 @@ from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..wire.messages import Range
 from .child import _Child, _ending, _pass_on, _wait
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 BACKOFF = 0.5       # seconds before the successor of one that never connected,
 GIVE_UP = 5         # doubled each time; and how many of them in a row

@@ -11,7 +11,6 @@ challenge of the key.  What is our own, because the library's would not do:
   tracebacks to the peer, an end at the first thing that is out of form.
 """
 
-import logging
 import resource
 import socket
 import struct
@@ -20,6 +19,7 @@ import time
 from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
+from .. import logs
 from ..address import Address, name_of
 from ..errors import Unreachable
 from ..text import summary
@@ -33,7 +33,7 @@ from .client import connect, reason
 from .handshake import managers, prove_to_slave
 from .messages import QUEUE
 
-log = logging.getLogger(__name__)
+log = logs.logger(__name__)
 
 BACKLOG = 4096          # with the library's 16, of 1,000 slaves 813 hung
 UNPROVEN = 64           # connections that have not yet proved the key

@@ -24,7 +24,8 @@ LAYERS = [
     ['local', 'inline', 'dry_run'],
     ['supervisor', 'master', 'slave'],
     ['wire', 'storage', 'console', 'usercode', 'iterators'],
-    ['errors', 'text', 'timing', 'service', 'address', 'settings'],
+    ['errors', 'text', 'timing', 'service', 'address', 'settings',
+     'forks', 'logs'],
 ]
 RANKS = {room: rank for rank, layer in enumerate(reversed(LAYERS))
          for room in layer}
