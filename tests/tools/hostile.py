@@ -113,14 +113,14 @@ def of(pid):
 
 def visit(address, key, tls=None):
     """Seconds until a new slave has been served."""
-    start = time.monotonic()
+    begin = time.monotonic()
     with closing(connect(address, key, tls)) as link:
         _, welcome = link.call('hello', introduction('visitor'))
         start = welcome['start']
         number, _ = take(link, 1, 10, start=start)
         link.call('exchange', report([(number, number)], start=start), 0,
                   True, 0)
-        return time.monotonic() - start
+        return time.monotonic() - begin
 
 
 def watch(pid, address, key, strangers, tls=None, pause=0.1):
