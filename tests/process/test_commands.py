@@ -2,11 +2,13 @@
 
 import socket
 
+import pytest
 from programs import NUMBERS, can_listen, free_port
 
 ALL = range(1, 1001)
 
 
+@pytest.mark.smoke
 def test_run_does_every_job_once(work):
     work.write('migrate.py', NUMBERS)
     run = work.finish('run', 'migrate', '2')
@@ -25,6 +27,7 @@ def test_run_does_every_job_once(work):
     assert len(key.read_text()) > 32
 
 
+@pytest.mark.smoke
 def test_master_slave_and_spawn_apart(work):
     # No slave goes on before all three have a job.
     work.write('migrate.py', NUMBERS + '''

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from programs import NUMBERS, eventually
 
 ALL = range(1, 1001)
@@ -19,6 +20,7 @@ def handle_job(job):
 '''
 
 
+@pytest.mark.smoke
 def test_a_slave_of_a_run_is_killed(work):
     """Its successor tells the master: nothing waits for any time."""
     work.write('migrate.py', DEADLY_ONCE)
@@ -33,6 +35,7 @@ def test_a_slave_of_a_run_is_killed(work):
     assert ended - killed < 4.5         # the grace is 5 s
 
 
+@pytest.mark.smoke
 def test_a_job_that_segfaults(work):
     """It alone is failed, after it has travelled alone three times."""
     work.write('migrate.py', NUMBERS + '''
@@ -75,6 +78,7 @@ def handle_job(job):
     assert work.state('x')['complete']
 
 
+@pytest.mark.smoke
 def test_handlers_that_raise(work):
     work.write('migrate.py', NUMBERS + '''
 import sys

@@ -29,6 +29,7 @@ def status(ctl, master):
     return json.loads(ctl(master, 'status', '--json'))
 
 
+@pytest.mark.smoke
 def test_status(work, ctl):
     work.write('migrate.py', NUMBERS + '''
     if job == 500:

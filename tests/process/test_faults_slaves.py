@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 
+import pytest
 from faults import (ALL, FORK, NUMBERS, WIRES, Proxy, connections, is_stopped,
                     launch, quick)
 from programs import Workspace, eventually, free_port
@@ -26,6 +27,7 @@ def handle_job(job):
 '''
 
 
+@pytest.mark.smoke
 def test_2_a_child_of_a_dead_slave_keeps_its_socket(work):
     """No end of a connection is seen: the lease expires."""
     work.write('migrate.py', NUMBERS + FORK + '''

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('name', ['master', 'slave', 'spawn', 'run', 'ctl'])
 def test_help(name):
     said = subprocess.run([sys.executable, '-m', 'taskmaster', name, '--help'],

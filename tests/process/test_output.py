@@ -59,6 +59,7 @@ def terminal():
     terminal.close()
 
 
+@pytest.mark.smoke
 def test_plain_lines_without_a_terminal(work):
     work.write('migrate.py', BLOCKS)
     run = work.start('run', 'migrate', '2')
@@ -79,6 +80,7 @@ def test_plain_lines_without_a_terminal(work):
     assert run.out == ''
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('command', [('run', 'migrate', '2'),
                                      ('master', 'migrate')])
 def test_ctrl_c_on_a_terminal(work, terminal, command):

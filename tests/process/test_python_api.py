@@ -3,6 +3,7 @@
 import signal
 import sys
 
+import pytest
 from programs import NUMBERS, eventually
 
 SCRIPT = '''
@@ -20,6 +21,7 @@ def script(work, arguments):
     return work.program(sys.executable, 'script.py')
 
 
+@pytest.mark.smoke
 def test_a_function_resumes(work):
     work.write('migrate.py', NUMBERS + '''
 import os

@@ -76,6 +76,7 @@ def test_drains_repeat_nothing(work):
     assert spawn.err.count('the master was stopped') >= len(stops)
 
 
+@pytest.mark.smoke
 def test_a_killed_master_loses_nothing(work):
     """Five times SIGKILL, its slaves left running."""
     work.write('migrate.py', STOPS)
@@ -202,6 +203,7 @@ def handle_job(job):
     assert set(work.handled().values()) == {2}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('command', ['run', 'master'])
 def test_the_second_signal_ends_it_at_once(work, command):
     work.write('migrate.py', NUMBERS + '''
@@ -231,6 +233,7 @@ def handle_job(job):
     work.check(range(1, 1001), twice=range(saved + 1, 1001))
 
 
+@pytest.mark.smoke
 def test_slaves_are_stopped(work):
     """Each finishes its job, gives the others back, and dies of it."""
     work.write('migrate.py', NUMBERS + '''

@@ -1,8 +1,10 @@
 """What get_jobs may do to a run."""
 
+import pytest
 from programs import NUMBERS
 
 
+@pytest.mark.smoke
 def test_get_jobs_raises_in_the_middle(work):
     """Queued jobs finish, the state is saved, and it can be resumed."""
     work.write('migrate.py', '''

@@ -38,6 +38,7 @@ def tls(work, certificates):
     return flags
 
 
+@pytest.mark.smoke
 def test_a_run_over_tls(work, tls):
     master = work.start('master', 'migrate', *tls())
     spawn = work.start('spawn', 'migrate', '2', tls.ca, master.host)
