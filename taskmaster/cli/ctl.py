@@ -34,7 +34,7 @@ def run(settings: Settings) -> int:
         rate = None if value is None else as_rate(value)
     except ValueError as error:
         raise UsageError(f'rate: {error}') from None
-    from ..wire.messages import REFUSED
+    from ..wire.messages import Overview, Refused
     link = _look_for(address(settings.host),
                      key(settings.key, settings.key_file),
                      trust_of(settings), settings.timeout)
@@ -47,16 +47,16 @@ def run(settings: Settings) -> int:
         raise Unreachable(f'no answer from the master ({error})') from error
     finally:
         link.close()
-    if reply[0] == REFUSED:
-        refused = TaskmasterError(reply[2])
-        refused.exit_code = reply[1]
+    if isinstance(reply, Refused):
+        refused = TaskmasterError(reply.line)
+        refused.exit_code = reply.code
         raise refused
-    if command != STATUS:
-        print_line(reply[1])
+    if not isinstance(reply, Overview):
+        print_line(reply.line)
     elif settings.json:
-        print_line(json.dumps(reply[1], indent=2))
+        print_line(json.dumps(reply.status, indent=2))
     else:
-        for line in lines(reply[1]):
+        for line in lines(reply.status):
             print_line(line)
     return 0
 

@@ -11,8 +11,8 @@ from ..console.output import print_line, to_stderr
 from ..console.signals import Signals
 from ..errors import TaskmasterError
 from ..settings import Settings
+from ..wire.fields import Range
 from ..wire.key import key
-from ..wire.messages import Range
 from .script import Script, ended, main_of, say, trust_of
 
 log = logs.logger(__name__)

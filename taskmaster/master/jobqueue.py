@@ -19,9 +19,9 @@ from typing import (Any, Callable, Deque, Dict, List, NamedTuple, Optional,
 
 from .. import logs
 from ..text import summary
-from ..wire.messages import (GIVE_BACK, LEASE, OVER, PICKLE, STRANGER, WAIT,
-                             WELCOME, Introduction, Payload, Range, Reply,
-                             Report)
+from ..wire.fields import Range
+from ..wire.messages import (PICKLE, Introduction, Jobs, Over, Payload, Recall,
+                             Reply, Report, Stranger, Wait, Welcome)
 from . import lease_size
 from .ledger import FailedJob, Lease, Ledger, Piece
 from .rate_limit import BATCH, Bucket
@@ -173,8 +173,7 @@ class JobQueue:
             kept = ledger.hello(who.slave, who.name, who.workers, now, holds)
             if ledger.waiting > waiting:
                 self._wake_all()
-            reply = [WELCOME, {'start': self.start_id, 'run': self.name,
-                               'span': self._span(), 'holds': kept}]
+            reply = Welcome(self.start_id, self.name, self._span(), kept)
         self._say(lost)
         return reply
 
@@ -201,7 +200,7 @@ class JobQueue:
         while True:
             with self._lock:
                 if report.start != self.start_id:
-                    return [STRANGER]
+                    return Stranger()
                 self._take_report(slave, report)
                 reply = self._lease(slave, want, prefetch,
                                     self._clock() + wait, session)
@@ -210,7 +209,7 @@ class JobQueue:
             first, jobs = reply
             sent, payload = self._pickle(slave, first, jobs)
             if sent:
-                return [LEASE, self._span(), first, sent, payload]
+                return Jobs(self._span(), first, sent, payload)
             report = Report(self.start_id, [], [], [])
 
     def lost(self, slave: str, late: Sequence[Range]) -> None:
@@ -232,11 +231,11 @@ class JobQueue:
             now = self._clock()
             if (start != self.start_id
                     or self._ledger.heard(slave, now) is None):
-                return [STRANGER]
+                return Stranger()
             self._ledger.give_back(slave, ranges)
             self._wake_all()
             self._changed()
-            return [WAIT, self._span(), self.held]
+            return Wait(self._span(), self.held)
 
     # -- the master's side ------------------------------------------------
 
@@ -444,12 +443,12 @@ class JobQueue:
             now = self._clock()
             if (self._sessions.get(slave) is not session
                     or ledger.heard(slave, now) is None):
-                return [STRANGER]
+                return Stranger()
             if self._over is not None:
-                return [OVER, self._over]
+                return Over(self._over)
             if self.too_many or self._give_back:
                 if ledger.slaves[slave].pieces:
-                    return [GIVE_BACK, self._span(), self.held]
+                    return Recall(self._span(), self.held)
                 want = 0
             ready = self.qsize()
             if self._draining or not (self.held or overtaking):
@@ -467,9 +466,9 @@ class JobQueue:
             if (prefetch and self.waiters and self.exhausted
                     and ledger.late(ledger.slaves[slave], now,
                                     self._span())):
-                return [GIVE_BACK, self._span(), 'others have no jobs']
+                return Recall(self._span(), 'others have no jobs')
             if now >= deadline or ledger.barred(ledger.slaves[slave]):
-                return [WAIT, self._span(), self.held]
+                return Wait(self._span(), self.held)
             self._wait(deadline - now, want > 0 and not prefetch, ready)
             overtaking = False
 

@@ -47,7 +47,7 @@ from collections import deque
 from typing import (Any, Deque, Dict, Iterable, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
-from ..wire.messages import Range, merged
+from ..wire.fields import Range, merged
 from . import lease_size
 
 GRACE = 5.0             # seconds a dropped connection may come back within

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..settings import Settings
 from ..usercode.source import Source
 from ..wire.key import exposure
-from ..wire.messages import RUN_NAME
+from ..wire.fields import RUN_NAME
 from .master import Master
 from .recorder import Recorder, RetryRecorder
 

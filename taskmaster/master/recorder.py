@@ -15,7 +15,7 @@ from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
 from ..text import safe_repr, short
 from ..usercode.source import Source
-from ..wire.messages import NUMBER
+from ..wire.fields import NUMBER
 from .ledger import FailedJob
 
 log = logs.logger(__name__)

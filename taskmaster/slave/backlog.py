@@ -12,8 +12,8 @@ from typing import (Any, Callable, Deque, Iterator, List, NamedTuple, Optional,
                     Sequence, Tuple)
 
 from ..text import summary, traceback_of
-from ..wire.messages import (RANGES, TEXT, TRACEBACK, FailureReport, Range,
-                             Refusal, Report)
+from ..wire.fields import RANGES, TEXT, TRACEBACK, Range
+from ..wire.messages import FailureReport, Refusal, Report
 from .pace import Pace
 
 URGENT = 10         # unreported failures, after which a slave reports first

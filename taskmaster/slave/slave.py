@@ -13,11 +13,12 @@ import time
 from typing import Any, Callable, List, Optional
 
 from .. import __version__, logs
-from ..errors import ConfigError, TaskmasterError, Unreachable
+from ..errors import TaskmasterError, Unreachable
 from ..text import summary
 from ..usercode.handler import Handler
-from ..wire import messages
-from ..wire.messages import PROTOCOL, Introduction
+from ..wire.messages import (PROTOCOL, STOPPED, WAIT_SECONDS, Introduction,
+                             Jobs, Over, Recall, Refused, Reply, Stranger,
+                             Wait)
 from .backlog import Backlog
 from .watchdog import Watchdog
 from .workers import Workers
@@ -159,28 +160,27 @@ class Slave:
 
     def _hello(self) -> None:
         """Introduce this slave; raises when the master will not have it."""
-        reply = self._call('hello', list(Introduction(
+        welcome = self._link.call('hello', Introduction(
             PROTOCOL, __version__, self.id, self.name, self._backlog.workers,
             self._module, self._start_id, self._run, self._backlog.holds(),
-            self._after)))
-        if reply[0] == messages.REFUSED:
-            error = TaskmasterError(reply[2])
-            error.exit_code = reply[1]
+            self._after))
+        if isinstance(welcome, Refused):
+            error = TaskmasterError(welcome.line)
+            error.exit_code = welcome.code
             raise error
         self._after = None          # the master knows now
         self._connected()
         self._beaten = self._clock()
         self._refused = False
-        welcome = reply[1]
-        if welcome['start'] == self._start_id:
-            self._backlog.keep([(a, b) for a, b in welcome['holds']])
+        if welcome.start == self._start_id:
+            self._backlog.keep(welcome.holds)
         else:
             self._backlog.forget()
             if self._watchdog is not None:
                 self._watchdog.disown()
-            log.info('connected to the run %s', welcome['run'])
-        self._start_id, self._run = welcome['start'], welcome['run']
-        self._backlog.span = welcome['span']
+            log.info('connected to the run %s', welcome.run)
+        self._start_id, self._run = welcome.start, welcome.run
+        self._backlog.span = welcome.span
 
     def step(self) -> bool:
         """See to one thing; False when the run is over for this slave."""
@@ -191,7 +191,7 @@ class Slave:
         appetite = backlog.appetite()
         unbegun = backlog.give_back()
         if unbegun:
-            self._reply(self._call('give_back', self._start_id, unbegun))
+            self._reply(self._link.call('give_back', self._start_id, unbegun))
             return True
         if (self._leaving.is_set() and appetite.empty
                 and not appetite.unreported):
@@ -204,37 +204,36 @@ class Slave:
                 self._refused = False
             return True
         wait = (0.0 if self._leaving.is_set()
-                else messages.WAIT_SECONDS if appetite.empty
+                else WAIT_SECONDS if appetite.empty
                 else self._hungry_wait if appetite.hungry else 0.0)
         report = backlog.report(self._start_id or '')
-        reply = self._call('exchange', list(report), appetite.want,
-                           not (appetite.hungry or appetite.empty), wait,
-                           wait=wait)
+        reply = self._link.call('exchange', report, appetite.want,
+                                not (appetite.hungry or appetite.empty), wait,
+                                wait=wait)
         backlog.reported(report)
         self._beaten = self._clock()
         # What is done meanwhile waits to be reported: so at first not long.
         self._hungry_wait = (min(2 * self._hungry_wait, BUSY_WAIT)
-                             if reply[0] == messages.WAIT
+                             if isinstance(reply, Wait)
                              else min(backlog.span, BUSY_WAIT))
         # Refused at once, not after a wait: ask again when things change.
-        self._refused = (reply[0] == messages.WAIT
+        self._refused = (isinstance(reply, Wait)
                          and (not wait or self._beaten - asked < wait))
         return self._reply(reply)
 
-    def _reply(self, reply: Any) -> bool:
+    def _reply(self, reply: Reply) -> bool:
         """Do what the master said; False when that was the end."""
-        kind = reply[0]
         backlog = self._backlog
-        if kind == messages.LEASE:
-            _, backlog.span, first, count, payload = reply
-            self._take_in(first, count, payload)
-        elif kind == messages.WAIT:
-            backlog.span = reply[1]
-        elif kind == messages.GIVE_BACK:
+        if isinstance(reply, Jobs):
+            backlog.span = reply.span
+            self._take_in(reply)
+        elif isinstance(reply, Wait):
+            backlog.span = reply.span
+        elif isinstance(reply, Recall):
             backlog.recall()
-        elif kind == messages.STRANGER:
+        elif isinstance(reply, Stranger):
             self._hello()
-        elif kind == messages.OVER and reply[1] == messages.STOPPED:
+        elif isinstance(reply, Over) and reply.how == STOPPED:
             log.info('the master was stopped')
             raise EOFError('the master was stopped')
         else:
@@ -242,18 +241,13 @@ class Slave:
             return False
         return True
 
-    def _take_in(self, first: int, count: int, payload: Any) -> None:
+    def _take_in(self, lease: Jobs) -> None:
         try:
-            jobs = pickle.loads(payload)
+            jobs = pickle.loads(lease.pickled)
         except BaseException as error:      # the operator's own code
-            self._backlog.refuse(first, first + count - 1,
+            self._backlog.refuse(lease.first, lease.first + lease.size - 1,
                                  f'cannot be unpickled: {summary(error)}')
-        else:
-            self._backlog.add(first, jobs)
-
-    def _call(self, method: str, *args: Any, wait: float = 0) -> Any:
-        reply = self._link.call(method, *args, wait=wait)
-        if not isinstance(reply, list) or not reply:
-            raise ConfigError('the master speaks another language; install '
-                              'the same version on both')
-        return reply
+            return
+        if type(jobs) is not list or len(jobs) != lease.size:
+            raise EOFError('a lease of other jobs than was said')
+        self._backlog.add(lease.first, jobs)

@@ -17,7 +17,7 @@ import time
 from typing import Callable, Dict, List, Optional, Tuple
 
 from ..storage.files import write_all
-from ..wire.messages import Range
+from ..wire.fields import Range
 
 HEAD = struct.Struct('dd')      # seconds that a job may take; the beat
 SLOT = struct.Struct('qqd')     # first and last job; monotonic seconds, or 0

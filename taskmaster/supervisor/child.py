@@ -10,7 +10,7 @@ from typing import IO, Callable, List, Optional, Sequence, Tuple
 from ..address import Address, name_of
 from ..settings import Settings, flags
 from ..slave.watchdog import Watchdog
-from ..wire.messages import Range
+from ..wire.fields import Range
 
 LOOKS = 10          # at the watchdog, in the time that a job may take
 LOOK = 0.5          # seconds between two of them at most

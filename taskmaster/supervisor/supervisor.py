@@ -27,7 +27,7 @@ from ..slave import watchdog
 from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT,
                             ENV_QUOTA, OVER, RETIRED)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
-from ..wire.messages import Range
+from ..wire.fields import Range
 from .child import _Child, _ending, _pass_on, _wait
 
 log = logs.logger(__name__)

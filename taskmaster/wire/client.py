@@ -1,27 +1,27 @@
 """The slave's end of the wire: connect, prove the key, call."""
 
+from __future__ import annotations
+
 import socket
 import time
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Sequence
 
 from ..address import Address, name_of
 from ..errors import KeyRefused
 from ..text import summary
 from .connection import STALL, Connection
-from .messages import BadMessage
+from .fields import BadMessage, line
+from .handshake import prove_to_master
+from .messages import QUEUE, reply
 
 if TYPE_CHECKING:       # nobody else needs the ssl module
     from .tls import Context
 
-from .handshake import managers, prove_to_master
-from .messages import QUEUE
-
 CONNECT = 10.0          # seconds to connect
 
 
-def connect(address: Address, key: bytes,
-            tls: Optional['Context'] = None) -> 'Link':
+def connect(address: Address, key: bytes, tls: Context | None = None) -> Link:
     """Connect and prove the key; over TLS where ``tls`` is given.
 
     Raises KeyRefused when either side does not hold it or the certificate
@@ -40,7 +40,7 @@ def connect(address: Address, key: bytes,
             raise KeyRefused(
                 f'the master at {conn.peer} holds another key; give its key '
                 'with --key or --key-file') from error
-        managers.dispatch(conn, None, 'accept_connection', ('slave',))
+        dispatch(conn, None, 'accept_connection', ('slave',))
     except BadMessage as error:
         conn.close()
         raise EOFError(f'{conn.peer} is no taskmaster: {error}') from error
@@ -51,7 +51,25 @@ def connect(address: Address, key: bytes,
     return Link(conn)
 
 
-def _start_tls(conn: Connection, tls: 'Context', host: str) -> None:
+def dispatch(conn: Connection, ident: str | None, method: str,
+             args: Sequence[Any]) -> Any:
+    """A call as a manager's server has it, whatever comes in return.
+
+    The library's own would raise what it is sent, or TypeError.
+    """
+    conn.send((ident, method, args, {}))
+    answer = conn.recv()
+    if type(answer) is not list or len(answer) != 2:
+        raise BadMessage('an answer out of form')
+    kind, result = answer
+    if kind == '#TRACEBACK':
+        raise BadMessage(line(result))
+    if kind != '#RETURN':
+        raise BadMessage('an answer of another kind')
+    return result
+
+
+def _start_tls(conn: Connection, tls: Context, host: str) -> None:
     try:
         conn.start_tls(tls, host)
     except TimeoutError:
@@ -74,15 +92,16 @@ class Link:
         self._conn = conn
 
     def call(self, method: str, *args: Any, wait: float = 0) -> Any:
-        """The result of a call that may take ``wait`` seconds.
+        """The reply to a call that may take ``wait`` seconds; checked.
 
-        Raises EOFError or OSError when the connection fails.
+        See `messages` for what it may be.  Raises EOFError or OSError when
+        the connection fails, or what comes is no such reply.
         """
         self._conn.patience = wait + STALL
         try:
-            return managers.dispatch(self._conn, QUEUE, method, args)
-        except (BadMessage, managers.RemoteError) as error:
-            raise EOFError(str(error)) from error
+            return reply(method, dispatch(self._conn, QUEUE, method, args))
+        except BadMessage as error:
+            raise EOFError(f'{self._conn.peer}: {error}') from error
 
     def cut(self) -> None:
         """End the call that another thread is waiting in, if any."""

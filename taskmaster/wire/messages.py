@@ -1,64 +1,56 @@
 """What master and slaves say to each other, and the checks of it.
 
-A slave calls methods of its `Session` on the master; every argument is JSON
-of bounded size and is checked here, field by field, before it is believed.
+A slave calls methods of its session on the master.  Every argument and
+every reply is JSON of bounded size, checked here field by field by whoever
+gets it, before it is believed.
 
-    hello(introduction)         -> [WELCOME, {start, run, span, holds}]
-                                 | [REFUSED, exit code, one line]
+    hello(introduction)         -> Welcome | Refused
     exchange(report, want, prefetch, wait)
-                                -> [LEASE, span, first number, count, jobs]
-                                 | [WAIT, span, reason]
-                                 | [GIVE_BACK, span, reason]
-                                 | [OVER, 'complete' or 'stopped']
-                                 | [STRANGER]    (say hello first)
-    give_back(start, ranges)    -> [WAIT, span, reason] | [STRANGER]
-    lost(slave, ranges)         -> [STATUS, '']
-    status(run name)            -> [STATUS, {...}] | [REFUSED, code, line]
+                                -> Jobs | Wait | Recall | Over | Stranger
+    give_back(start, ranges)    -> Wait | Stranger
+    lost(slave, ranges)         -> Said
+    status(run name)            -> Overview | Refused
     control(run name, command, rate)
-                                -> [STATUS, line] | [REFUSED, code, line]
+                                -> Said | Refused
 
 The last three need no `hello`.  `lost` comes from a supervisor: that slave
 is dead, and if there are ranges it was ended since these jobs took too long.
 The run name may be null: whichever it is.
 
-`jobs` is a pickled list, the only bytes there are.  Ranges are lists of
+A reply is a list: its kind, then its fields.  Ranges are lists of
 [first, last] job numbers, both included.
 """
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple, Union
+
+from ..errors import ConfigError, KeyRefused, VersionMismatch
+from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
+                     Range, disjoint, flag, items, line, number, optional,
+                     ranges, real, record, text)
 
 PROTOCOL = 1                # raised by every change of what is said here
 PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
 
-WELCOME, REFUSED = 'welcome', 'refused'
-LEASE, WAIT, GIVE_BACK = 'lease', 'wait', 'give back'
-OVER, STRANGER = 'over', 'stranger'
-STATUS = 'status'
-COMPLETE, STOPPED = 'complete', 'stopped'
+COMPLETE, STOPPED = ENDS = 'complete', 'stopped'
+PAUSE, RESUME, RATE, STOP = COMMANDS = 'pause', 'resume', 'rate', 'stop'
 
 PICKLE = 5          # the protocol that every Python from 3.8 on reads
 LEASE_BYTES = 1 << 20       # pickled; a larger job travels alone
 QUEUE = 'queue'     # the name of the one object that is served
-PAUSE, RESUME, RATE, STOP = COMMANDS = 'pause', 'resume', 'rate', 'stop'
 
 REQUEST_BYTES = 4 << 20     # the longest thing that a slave may say
 WAIT_SECONDS = 10.0         # the longest that a call may wait for jobs
-TEXT = 1000                 # characters of a name or an error
-RUN_NAME = 100_000          # characters; it has the arguments in it
-TRACEBACK = 10_000          # characters of a traceback
-RANGES = 10_000             # in a report
-NUMBER = 1 << 62            # above any job number
+SPAN_SECONDS = 3600.0       # above any span of a lease
+AGE_SECONDS = 1e10          # above any age
 MOST_RATE = 1e9             # jobs a second, above any
 WORKERS = 10_000            # of one slave
-
-Range = Tuple[int, int]
-
-
-class BadMessage(ValueError):
-    """A message is not what it must be; its connection ends."""
+SLAVES = 100_000            # more than any master has
 
 
-class Payload(List[Any]):
+class Payload(list[Any]):
     """Bytes in parts, as a pickler writes them and a socket sends them.
 
     Joined they would have to be copied, which for a large lease takes as
@@ -75,6 +67,8 @@ class Payload(List[Any]):
     def __bytes__(self) -> bytes:
         return b''.join(self)
 
+
+# -- what a slave says ----------------------------------------------------
 
 class FailureReport(NamedTuple):
     number: int
@@ -95,9 +89,9 @@ class Report(NamedTuple):
     """What a slave finished since its last report."""
 
     start: str              # the id of the start that it is of
-    done: List[Range]
-    failed: List[FailureReport]
-    refused: List[Refusal]
+    done: list[Range]
+    failed: list[FailureReport]
+    refused: list[Refusal]
 
 
 class Introduction(NamedTuple):
@@ -108,75 +102,11 @@ class Introduction(NamedTuple):
     slave: str              # its random id
     name: str               # host:pid, for people
     workers: int
-    module: Optional[str]   # whose run it wants, or None: any
-    start: Optional[str]    # the id of the start it was in, or None
-    run: Optional[str]      # the name of that run
-    holds: List[Range]      # what it believes to hold of that run
-    after: Optional[str]    # the id of the dead slave that it replaces
-
-
-def text(value: Any, limit: int = TEXT) -> str:
-    if not isinstance(value, str) or len(value) > limit:
-        raise BadMessage('a text is missing or too long')
-    return value
-
-
-def line(value: Any) -> str:
-    """A text that may go to a terminal: nothing in it can steer one."""
-    return ''.join(char if char.isprintable() else '?'
-                   for char in text(value))
-
-
-def number(value: Any, least: int = 0, most: int = NUMBER) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise BadMessage('a number is missing or out of bounds')
-    return value
-
-
-def seconds(value: Any, most: float) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= most:
-        raise BadMessage('a time is missing or out of bounds')
-    return float(value)
-
-
-def items(value: Any, most: int, length: int = 0) -> List[Any]:
-    """A list of at most ``most`` items, each a list of ``length``."""
-    if not isinstance(value, list) or len(value) > most:
-        raise BadMessage('a list is missing or too long')
-    if length and any(not isinstance(item, list) or len(item) != length
-                      for item in value):
-        raise BadMessage('a list has items of another form')
-    return value
-
-
-def ranges(value: Any) -> List[Range]:
-    """In order, and none touches another: so each job is looked at once."""
-    return merged([(number(first, 1), number(last, first))
-                   for first, last in items(value, RANGES, 2)])
-
-
-def disjoint(value: Any) -> List[Range]:
-    """As they are, in order; BadMessage if two of them overlap."""
-    found = sorted((number(first, 1), number(last, first))
-                   for first, last in items(value, WORKERS, 2))
-    if any(a[1] >= b[0] for a, b in zip(found, found[1:])):
-        raise BadMessage('ranges overlap')
-    return found
-
-
-def merged(ranges: Sequence[Range]) -> List[Range]:
-    """The same numbers in order; no two of the ranges touch."""
-    found: List[Range] = []
-    for a, b in sorted(ranges):
-        if found and a <= found[-1][1] + 1:
-            found[-1] = found[-1][0], max(b, found[-1][1])
-        else:
-            found.append((a, b))
-    return found
-
-
-def optional(value: Any, limit: int = TEXT) -> Optional[str]:
-    return None if value is None else text(value, limit)
+    module: str | None      # whose run it wants, or None: any
+    start: str | None       # the id of the start it was in, or None
+    run: str | None         # the name of that run
+    holds: list[Range]      # what it believes to hold of that run
+    after: str | None       # the id of the dead slave that it replaces
 
 
 def report(value: Any) -> Report:
@@ -192,9 +122,9 @@ def report(value: Any) -> Report:
         _refusals(refused))
 
 
-def _refusals(value: Any) -> List[Refusal]:
+def _refusals(value: Any) -> list[Refusal]:
     """In order, without those that overlap another."""
-    found: List[Refusal] = []
+    found: list[Refusal] = []
     for refusal in sorted(
             Refusal(number(first, 1), number(last, first), line(error))
             for first, last, error in items(value, RANGES, 3)):
@@ -218,10 +148,198 @@ def introduction(value: Any) -> Introduction:
         raise BadMessage('an introduction has other fields')
     _, _, slave, name, workers, module, start, run, holds, after = value
     return Introduction(
-        protocol, version, text(slave), line(name),
-        number(workers, 1, WORKERS), optional(module), optional(start),
-        optional(run, RUN_NAME),
-        ranges(holds), optional(after))
+        protocol, version, text(slave), line(name, NAME),
+        number(workers, 1, WORKERS), optional(text, module),
+        optional(text, start), run_name(run), ranges(holds),
+        optional(text, after))
 
 
-Reply = List[Any]
+def seconds_to_wait(value: Any) -> float:
+    return real(value, WAIT_SECONDS)
+
+
+def run_name(value: Any) -> str | None:
+    return optional(partial(text, limit=RUN_NAME), value)
+
+
+def command(value: Any) -> str:
+    if text(value) not in COMMANDS:
+        raise BadMessage('an unknown command')
+    return text(value)
+
+
+def rate(value: Any) -> float | None:
+    return optional(partial(real, most=MOST_RATE), value)
+
+
+# By the name of a method: the checks of its arguments.
+REQUESTS: dict[str, tuple[Check, ...]] = {
+    'hello': (introduction,),
+    'exchange': (report, number, flag, seconds_to_wait),
+    'give_back': (text, ranges),
+    'lost': (text, disjoint),
+    'status': (run_name,),
+    'control': (run_name, command, rate)}
+
+
+def request(method: Any, arguments: Any) -> list[Any]:
+    """Check a call, and return its arguments as they are to be used."""
+    checks = REQUESTS.get(method) if isinstance(method, str) else None
+    if (checks is None or not isinstance(arguments, (list, tuple))
+            or len(checks) != len(arguments)):
+        raise BadMessage('a call of what is not served')
+    return [check(argument) for check, argument in zip(checks, arguments)]
+
+
+# -- what the master replies ----------------------------------------------
+
+class Welcome(NamedTuple):
+    """The slave is known from now on."""
+
+    start: str              # the id of this start of the master
+    run: str                # the name of its run
+    span: float             # seconds that a lease should take
+    holds: list[Range]      # what the slave still holds
+
+
+class Refused(NamedTuple):
+    """Not this slave, or not this run."""
+
+    code: int               # that its process is to exit with
+    line: str               # for the person
+
+
+class Jobs(NamedTuple):
+    """A lease.  ``pickled`` is a list of so many jobs; the only bytes."""
+
+    span: float
+    first: int              # its number
+    size: int               # how many
+    pickled: Any            # a Payload, and where it arrives a memoryview
+
+
+class Wait(NamedTuple):
+    """No jobs now."""
+
+    span: float
+    reason: str             # or ''
+
+
+class Recall(NamedTuple):
+    """Give back what is not begun."""
+
+    span: float
+    reason: str
+
+
+class Over(NamedTuple):
+    """The run is over: ``how`` is COMPLETE or STOPPED."""
+
+    how: str
+
+
+class Stranger(NamedTuple):
+    """Say hello first."""
+
+
+class Said(NamedTuple):
+    """A line for the person who asked."""
+
+    line: str
+
+
+class Overview(NamedTuple):
+    """What `tm-ctl status --json` prints."""
+
+    status: dict[str, Any]
+
+
+Reply = Union[Welcome, Refused, Jobs, Wait, Recall, Over, Stranger, Said,
+              Overview]
+
+_count = number
+_seconds = partial(real, most=AGE_SECONDS)
+_rate = partial(real, most=AGE_SECONDS)
+_run = partial(line, limit=RUN_NAME)
+_SLAVE: dict[str, Check] = {
+    'name': line, 'workers': _count, 'connected': flag, 'done': _count,
+    'failed': _count, 'rate': _rate, 'in_hand': _count,
+    'oldest': partial(optional, _seconds)}
+_OLDEST: dict[str, Check] = {
+    'number': _count, 'key': line, 'slave': line, 'age': _seconds}
+STATUS: dict[str, Check] = {
+    'run': _run, 'version': line, 'state': line, 'paused': flag,
+    'current': _count, 'total': partial(optional, _count), 'failed': _count,
+    'rate': _rate, 'limit': partial(optional, _rate),
+    'eta': partial(optional, _seconds), 'queued': _count, 'size': _count,
+    'slower': line,
+    'oldest': partial(optional, partial(record, _OLDEST)),
+    'slaves': lambda value: [record(_SLAVE, slave)
+                             for slave in items(value, SLAVES)]}
+# What a refusal may end a process with: a 0 would be a success.
+REFUSALS = {kind.exit_code for kind in (
+    VersionMismatch, KeyRefused, ConfigError)}
+
+
+def _code(value: Any) -> int:
+    if number(value) not in REFUSALS:
+        raise BadMessage('a refusal with another exit code')
+    return number(value)
+
+
+def _span(value: Any) -> float:
+    if real(value, SPAN_SECONDS) <= 0:
+        raise BadMessage('a span of no time')
+    return real(value, SPAN_SECONDS)
+
+
+def _end(value: Any) -> str:
+    if text(value) not in ENDS:
+        raise BadMessage('an unknown end')
+    return text(value)
+
+
+def _pickled(value: Any) -> Any:
+    if not isinstance(value, (bytes, memoryview, Payload)):
+        raise BadMessage('a lease without bytes')
+    return value
+
+
+# By kind: what it is here, and the checks of its fields.
+_KINDS: dict[str, tuple[Any, tuple[Check, ...]]] = {
+    'welcome': (Welcome, (text, _run, _span, disjoint)),
+    'refused': (Refused, (_code, _run)),
+    'lease': (Jobs, (_span, partial(number, least=1),
+                     partial(number, least=1), _pickled)),
+    'wait': (Wait, (_span, line)),
+    'give back': (Recall, (_span, line)),
+    'over': (Over, (_end,)),
+    'stranger': (Stranger, ()),
+    'said': (Said, (line,)),
+    'status': (Overview, (partial(record, STATUS),))}
+_KIND_OF = {type: kind for kind, (type, _) in _KINDS.items()}
+_EXPECTED: dict[str, tuple[Any, ...]] = {
+    'hello': (Welcome, Refused),
+    'exchange': (Jobs, Wait, Recall, Over, Stranger),
+    'give_back': (Wait, Stranger), 'lost': (Said,),
+    'status': (Overview, Refused), 'control': (Said, Refused)}
+
+
+def encoded(reply: Reply) -> list[Any]:
+    """A reply as it is sent: its kind, then its fields."""
+    return [_KIND_OF[type(reply)], *reply]
+
+
+def reply(method: str, value: Any) -> Reply:
+    """Check the reply to a call of ``method``.  Raises BadMessage."""
+    if not isinstance(value, list) or not value:
+        raise BadMessage('a reply that is none')
+    form: Any = (_KINDS.get(value[0]) if isinstance(value[0], str) else None)
+    if form is None or form[0] not in _EXPECTED[method]:
+        raise BadMessage('a reply of another kind')
+    kind, checks = form
+    if len(value) != len(checks) + 1:
+        raise BadMessage('a reply of other fields')
+    checked: Reply = kind(*(check(field) for check, field
+                            in zip(checks, value[1:])))
+    return checked

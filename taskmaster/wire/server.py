@@ -24,14 +24,15 @@ from ..address import Address, name_of
 from ..errors import Unreachable
 from ..text import summary
 from .connection import STALL, Connection
-from .messages import LEASE_BYTES, PREAMBLE, REQUEST_BYTES, BadMessage
+from .fields import BadMessage
+from .messages import LEASE_BYTES, PREAMBLE, REQUEST_BYTES
 
 if TYPE_CHECKING:       # nobody else needs the ssl module
     from .tls import Context
 
 from .client import connect, reason
 from .handshake import managers, prove_to_slave
-from .messages import QUEUE
+from .messages import QUEUE, encoded, request
 
 log = logs.logger(__name__)
 
@@ -194,11 +195,11 @@ class Server(managers.Server):          # type: ignore[misc]
         try:
             while not self.stop_event.is_set():
                 ident, name, args, kwds = conn.recv()
-                if (ident != QUEUE or kwds
-                        or session.exposed.get(name) != len(args)):
+                if ident != QUEUE or kwds:
                     raise BadMessage('a call of what is not served')
+                args = request(name, args)
                 try:
-                    result = getattr(session, name)(*args)
+                    result = encoded(getattr(session, name)(*args))
                 except BadMessage:
                     raise
                 except Exception as error:

@@ -527,13 +527,13 @@ connection.USER_TIMEOUT = 1500
     exec(WIRES, names)
     link = connect(('127.0.0.1', master.port), b'sesame')
     try:
-        kind, welcome = link.call('hello', list(Introduction(
+        welcome = link.call('hello', Introduction(
             PROTOCOL, '1.0', 'deaf', 'deaf:1', 1, None, None, None, [],
-            None)))
+            None))
         link._conn._sock.setsockopt(
             socket.SOL_SOCKET, names['SO_ATTACH_FILTER'], names['DROP_ALL'])
         link._conn.send(['queue', 'exchange', [
-            [welcome['start'], [], [], []], 1, False, 0.0], {}])
+            [welcome.start, [], [], []], 1, False, 0.0], {}])
         eventually(lambda: max(connections(master.port)) > 1 << 20,
                    'a reply that is stuck')
         work.touch('go')

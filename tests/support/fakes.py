@@ -11,13 +11,15 @@ from queue import SimpleQueue
 
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.session import Session
-from taskmaster.wire.messages import (LEASE, PROTOCOL, WELCOME, BadMessage,
-                                      Payload)
+from taskmaster.wire.fields import BadMessage
+from taskmaster.wire.messages import (PROTOCOL, Jobs, Welcome, encoded, reply,
+                                      request)
 
 LONG = 30.0         # seconds in which anything must have happened
 RUN = 'run-1'
 KEY = b'a key for tests'
 
+LEASE = encoded(Jobs(1, 1, 1, b''))[0]
 BEFORE, AFTER = 'before', 'after'       # the master executed the call
 
 
@@ -85,21 +87,25 @@ def report(done=(), failed=(), refused=(), start=RUN):
 
 def take(door, want=1, wait=0.0, prefetch=False, **finished):
     """One round trip: (first number, jobs), or the reply if no lease."""
-    reply = door.call('exchange', report(**finished), want, prefetch, wait,
+    given = door.call('exchange', report(**finished), want, prefetch, wait,
                       wait=wait)
-    if reply[0] != LEASE:
-        return list(reply)
-    _, span, first, count, payload = reply
-    jobs = pickle.loads(bytes(payload))
-    assert span > 0 and len(jobs) == count
-    return first, jobs
+    if not isinstance(given, Jobs):
+        return given
+    jobs = pickle.loads(bytes(given.pickled))
+    assert given.span > 0 and len(jobs) == given.size
+    return given.first, jobs
 
 
 def greet(door, slave='s1', **fields):
     """Say hello, and give what the master believes this slave to hold."""
-    kind, welcome = door.call('hello', introduction(slave, **fields))
-    assert kind == WELCOME
-    return [tuple(pair) for pair in welcome['holds']]
+    welcome = door.call('hello', introduction(slave, **fields))
+    assert type(welcome) is Welcome
+    return welcome.holds
+
+
+def answer(session, method, args):
+    """Of a session, checked as the wire does it."""
+    return getattr(session, method)(*request(method, args))
 
 
 class Direct:
@@ -109,7 +115,7 @@ class Direct:
         self._session = Session(queue)
 
     def call(self, method, *args, wait=0):
-        return getattr(self._session, method)(*args)
+        return answer(self._session, method, args)
 
     def close(self):
         self._session.close()
@@ -131,9 +137,9 @@ class MemoryLink:
             self.cut()
         if not self._dead:
             self._requests.put((method, json.loads(json.dumps(args)), fault))
-            reply = self._replies.get()
-            if reply is not None:
-                return reply
+            got = self._replies.get()
+            if got is not None:
+                return reply(method, got)
         raise EOFError('the peer has gone')
 
     def cut(self):
@@ -146,12 +152,13 @@ class MemoryLink:
     def _serve(self, session):
         try:
             for method, args, fault in iter(self._requests.get, None):
-                reply = getattr(session, method)(*args)
+                given = encoded(answer(session, method, args))
                 if fault == AFTER:
                     break
-                self._replies.put(
-                    [bytes(field) if type(field) is Payload else field
-                     for field in reply])
+                *rest, last = given
+                self._replies.put([*json.loads(json.dumps(rest)), bytes(last)]
+                                  if given[0] == LEASE
+                                  else json.loads(json.dumps(given)))
         except BadMessage:
             pass                        # ends a connection, as on the wire
         finally:

@@ -115,8 +115,8 @@ def visit(address, key, tls=None):
     """Seconds until a new slave has been served."""
     begin = time.monotonic()
     with closing(connect(address, key, tls)) as link:
-        _, welcome = link.call('hello', introduction('visitor'))
-        start = welcome['start']
+        welcome = link.call('hello', introduction('visitor'))
+        start = welcome.start
         number, _ = take(link, 1, 10, start=start)
         link.call('exchange', report([(number, number)], start=start), 0,
                   True, 0)

@@ -9,7 +9,7 @@ from fakes import LONG, RUN, Background, Direct, greet, take, until
 from taskmaster.errors import OperatorError
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
-from taskmaster.wire.messages import WAIT
+from taskmaster.wire.messages import Wait
 
 
 def feed(source, size=100, skip=lambda job: False):
@@ -23,7 +23,7 @@ def feed(source, size=100, skip=lambda job: False):
     greet(door)
     while True:
         reply = take(door, 100)
-        if reply[0] == WAIT:
+        if type(reply) is Wait:
             return feeder, jobs
         jobs += reply[1]
 

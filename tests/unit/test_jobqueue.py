@@ -15,8 +15,8 @@ from taskmaster.master import jobqueue, lease_size
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.ledger import EXPIRY, IN_HAND
-from taskmaster.wire.messages import (GIVE_BACK, LEASE, OVER, STRANGER, WAIT,
-                                      Introduction, Refusal, Report)
+from taskmaster.wire.messages import (Introduction, Jobs, Over, Recall,
+                                      Refusal, Report, Stranger, Wait)
 
 SESSION = object()
 FOREVER = 1000.0    # only a wake-up ends such a wait in time
@@ -36,8 +36,8 @@ def ask(queue, want=1, done=(), slave='s1', prefetch=False, wait=0.0,
 def take(queue, want=1, **options):
     """A lease that there must be: its first number and its jobs."""
     reply = ask(queue, want, **options)
-    assert reply[0] == LEASE, reply
-    return reply[2], pickle.loads(bytes(reply[4]))
+    assert type(reply) is Jobs, reply
+    return reply.first, pickle.loads(bytes(reply.pickled))
 
 
 def filled(jobs, size=10_000, **options):
@@ -150,10 +150,9 @@ def test_no_wake_up_is_lost():
         while True:
             reply = ask(queue, 1 + number, done, name, wait=FOREVER)
             done = []
-            assert reply[0] in (LEASE, OVER), reply
-            if reply[0] == OVER:
+            if type(reply) is Over:
                 return
-            first, got = reply[2], pickle.loads(bytes(reply[4]))
+            first, got = reply.first, pickle.loads(bytes(reply.pickled))
             seen[number].update(got)
             done = [(first, first + len(got) - 1)]
 
@@ -192,9 +191,9 @@ def test_who_only_reports_uses_up_no_wake_up():
     waiting = Background(lambda: ask(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
     queue.put('job')
-    assert waiting.result()[0] == LEASE
+    assert type(waiting.result()) is Jobs
     queue.finish('complete')
-    assert reporting.result()[0] == OVER
+    assert type(reporting.result()) is Over
 
 
 def test_a_job_that_comes_while_one_begins_to_wait():
@@ -241,7 +240,8 @@ def test_those_who_wait_come_before_those_who_ask():
     first = Background(lambda: take(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     page += ['a', 'b']                  # of which nobody has heard so far
-    assert ask(queue, slave='s2', prefetch=True) == [WAIT, lease_size.SPAN, '']
+    assert ask(queue, slave='s2', prefetch=True) == Wait(
+        lease_size.SPAN, '')
     assert first.result() == (1, ['a'])
     assert take(queue, slave='s3', wait=FOREVER) == (2, ['b'])
 
@@ -258,7 +258,7 @@ def test_who_waits_though_it_only_prefetches_is_not_woken_for_ever():
         queue.counts()
     assert len(tried) == 1
     queue.finish('complete')
-    assert waiting.result()[0] == OVER
+    assert type(waiting.result()) is Over
 
 
 def test_nobody_is_woken_in_vain():
@@ -284,7 +284,8 @@ def test_nobody_is_woken_in_vain():
     ask(queue, want=0, done=[(1, 1)])
     until(lambda: not queue.qsize())
     queue.finish('complete')
-    assert sorted(one.result()[0] for one in waiting) == [LEASE, OVER, OVER]
+    assert Counter(type(one.result()) for one in waiting) == {
+        Jobs: 1, Over: 2}
 
 
 def test_room_in_hand_wakes_who_waits():
@@ -330,7 +331,7 @@ def test_an_unpicklable_job_fails_alone(error):
 
 def test_all_jobs_unpicklable_fail_one_by_one():
     queue = filled([lambda: None for _ in range(20)])
-    assert ask(queue, 20)[0] == WAIT
+    assert type(ask(queue, 20)) is Wait
     assert [job.number for job in queue.unrecorded()] == [*range(1, 21)]
 
 
@@ -366,7 +367,7 @@ def test_jobs_that_pickle_only_alone_go_in_smaller_batches():
 def test_a_lease_is_cut_to_its_size_and_the_tail_given_back():
     queue = filled([bytes([n]) * 100_000 for n in range(100)])
     reply = ask(queue, 100)
-    first, count, payload = reply[2:]
+    first, count, payload = reply[1:]
     assert (first, pickle.loads(bytes(payload))) == (
         1, [bytes([n]) * 100_000 for n in range(count)])
     assert payload.size <= 2 * lease_size.LEASE_BYTES
@@ -410,7 +411,7 @@ def test_jobs_out_of_the_queue_are_bounded():
     leased = 0
     while leased < 2 * IN_HAND:
         leased += len(take(queue, 100, wait=FOREVER)[1])
-    assert ask(queue, 100)[0] == WAIT
+    assert type(ask(queue, 100)) is Wait
     assert leased == 2 * IN_HAND
     queue.drain('draining')
     feeder.join(LONG)
@@ -424,7 +425,7 @@ def test_one_of_two_reasons_to_hold_is_enough():
     queue.hold('disk', 'full')
     queue.hold('operator', '')
     assert queue.held == 'full'
-    assert ask(queue)[0] == WAIT
+    assert type(ask(queue)) is Wait
     queue.hold('disk', '')
     assert queue.held == ''
     assert take(queue) == (1, [1])
@@ -436,7 +437,7 @@ def test_a_hold_lets_wait_and_its_end_wakes():
     waiting = Background(lambda: ask(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     queue.hold('operator', '')
-    assert waiting.result()[0] == LEASE
+    assert type(waiting.result()) is Jobs
 
 
 def test_reports_are_taken_while_held():
@@ -451,13 +452,13 @@ def test_too_many_failures_call_everything_back():
     queue = filled(range(10), too_many=lambda failed, finished: failed > 1)
     take(queue, 4)
     report = Report(RUN, [], [(1, 'bad', '', 1)], [])
-    assert queue.exchange('s1', report, 0, False, 0.0, SESSION)[0] == WAIT
+    assert type(queue.exchange('s1', report, 0, False, 0.0, SESSION)) is Wait
     assert not queue.too_many
     report = Report(RUN, [], [(2, 'bad', '', 1)], [])
-    assert queue.exchange('s1', report, 9, False, 0.0, SESSION)[0] == GIVE_BACK
+    assert type(queue.exchange('s1', report, 9, False, 0.0, SESSION)) is Recall
     assert queue.too_many
     queue.give_back('s1', RUN, [(3, 4)])
-    assert ask(queue, 9)[0] == WAIT
+    assert type(ask(queue, 9)) is Wait
     assert queue.at_rest(but_unrecorded=True) and not queue.at_rest()
 
 
@@ -521,21 +522,21 @@ def test_a_call_on_an_old_connection_is_given_nothing():
     queue.hello(who, new)
     queue.put('job')
     call.join(60)
-    assert replies == [[STRANGER]]
+    assert list(map(type, replies)) == [Stranger]
     reply = queue.exchange('s1', Report(RUN, [], [], []), 1, False, 60.0, new)
-    assert reply[0] == LEASE
+    assert type(reply) is Jobs
 
 
 def test_what_an_expired_slave_has_done_counts():
     queue = JobQueue(10, RUN)
     assert queue.exchange('nobody', Report('other run', [], [], []), 0, False,
-                          0.0) == [STRANGER]
+                          0.0) == Stranger()
     for job in range(3):
         queue.put(job)
     hello(queue)
     take(queue, 3)
     assert queue.exchange('gone', Report(RUN, [(1, 3)], [], []), 0, False,
-                          0.0) == [STRANGER]
+                          0.0) == Stranger()
     assert queue.counts().finished == 3
 
 
@@ -547,12 +548,12 @@ def test_a_rate_holds_for_all_slaves_together():
     hello(queue, 's2')
     assert queue.pace() is None
     queue.set_rate(10)
-    assert ask(queue, 5)[0] == WAIT
+    assert type(ask(queue, 5)) is Wait
     assert queue.pace() == pytest.approx(0.1)
     clock.forward(0.21)
     assert take(queue, 1)[1] == [0]
     assert take(queue, 5, slave='s2')[1] == [1]
-    assert ask(queue, 5)[0] == WAIT
+    assert type(ask(queue, 5)) is Wait
     queue.set_rate(None)
     assert take(queue, 5)[1] == [2, 3, 4, 5, 6]
 

@@ -7,7 +7,9 @@ from fakes import RUN, Direct, greet, introduction, report
 
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.session import Session
-from taskmaster.wire.messages import REFUSED, BadMessage
+from taskmaster.wire import messages
+from taskmaster.wire.fields import BadMessage
+from taskmaster.wire.messages import Refused
 
 
 @pytest.fixture
@@ -15,42 +17,45 @@ def queue():
     return JobQueue(10, RUN, 'pkg.mod:rows shard=3')
 
 
-def test_what_is_exposed_has_as_many_arguments():
-    for name, count in Session.exposed.items():
+def hello(session, **fields):
+    return session.hello(messages.introduction(introduction(**fields)))
+
+
+def test_what_is_served_has_as_many_arguments():
+    for name, checks in messages.REQUESTS.items():
         method = getattr(Session, name)
-        assert len(inspect.signature(method).parameters) == count + 1
+        assert len(inspect.signature(method).parameters) == len(checks) + 1
 
 
-def test_nothing_else_is_exposed():
-    assert sorted(Session.exposed) == ['control', 'exchange', 'give_back',
-                                       'hello', 'lost', 'status']
+def test_nothing_else_is_served():
+    assert sorted(messages.REQUESTS) == ['control', 'exchange', 'give_back',
+                                         'hello', 'lost', 'status']
 
 
 @pytest.mark.parametrize('module, welcome', [
     (None, True), ('pkg.mod', True), ('pkg', False), ('mod', False),
     ('pkg.mod:rows', False)])
 def test_the_module_that_a_slave_wants(queue, module, welcome):
-    reply = Session(queue).hello(introduction(module=module))
-    assert (reply[0] != REFUSED) == welcome
+    reply = hello(Session(queue), module=module)
+    assert (type(reply) is not Refused) == welcome
 
 
 @pytest.mark.parametrize('name, welcome', [
     (None, True), ('pkg.mod:rows shard=3', True), ('pkg.mod:rows', False),
     ('pkg.mod:rows shard=4', False), ('', False)])
 def test_the_run_that_a_slave_keeps_to(queue, name, welcome):
-    reply = Session(queue).hello(introduction(run=name))
-    assert (reply[0] != REFUSED) == welcome
+    reply = hello(Session(queue), run=name)
+    assert (type(reply) is not Refused) == welcome
 
 
 def test_the_protocol_is_compared_before_anything_else(queue):
-    reply = Session(queue).hello(
-        introduction(protocol=2, module='other', run='other'))
-    assert reply[1] == 76
+    reply = hello(Session(queue), protocol=2, module='other', run='other')
+    assert reply.code == 76
 
 
 def test_a_refused_slave_is_no_slave(queue):
     session = Session(queue)
-    session.hello(introduction(module='other'))
+    hello(session, module='other')
     session.close()
     assert queue.counts().slaves == 0
 

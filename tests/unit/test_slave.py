@@ -14,7 +14,7 @@ from taskmaster.slave import slave as module
 from taskmaster.slave.slave import Slave
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire import messages
-from taskmaster.wire.messages import LEASE, Introduction, Report
+from taskmaster.wire.messages import Introduction, Jobs, Report
 
 
 @pytest.fixture(autouse=True)
@@ -419,18 +419,6 @@ def test_the_timeout_counts_from_the_last_word_of_a_master():
     assert clock.now == 1000 + 4 + 10 + 5
 
 
-def test_a_master_that_speaks_nonsense_ends_a_slave():
-    class Nonsense:
-        def call(self, method, *args, wait=0):
-            return None
-
-        def close(self):
-            pass
-
-    with pytest.raises(ConfigError, match='another language'):
-        Slave(Nonsense, Handler(print), 's1', 'host:1').run()
-
-
 def test_an_error_of_ours_ends_a_slave(caplog):
     def connect():
         raise KeyError('bug')
@@ -600,8 +588,8 @@ def test_a_barred_slave_does_not_spin(workers):
     queue, session = master.queue, object()
     queue.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None, [],
                              None), session)
-    assert queue.exchange('s0', Report(RUN, [], [], []), 1, False, 0.0,
-                          session)[0] == LEASE
+    assert type(queue.exchange('s0', Report(RUN, [], [], []), 1, False, 0.0,
+                               session)) is Jobs
     gate = Gate()
     slave = make(master, gate, workers=workers, after='s0')
     working = Background(slave.run)

@@ -10,8 +10,8 @@ from fakes import (LONG, RUN, Background, Clock, greet, introduction, report,
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.ledger import EXPIRY, GRACE
-from taskmaster.wire.messages import (GIVE_BACK, OVER, REFUSED, STRANGER, WAIT,
-                                      BadMessage)
+from taskmaster.wire.fields import BadMessage
+from taskmaster.wire.messages import Over, Recall, Stranger, Wait, Welcome
 
 
 @pytest.fixture
@@ -41,35 +41,34 @@ class TestContract:
     """Run twice; see the fixture `doors`."""
 
     def test_a_welcome_says_what_a_slave_must_know(self, open_door):
-        kind, welcome = open_door().call('hello', introduction())
-        assert kind == 'welcome'
-        assert welcome.pop('span') > 0
-        assert welcome == {'start': RUN, 'run': 'mod', 'holds': []}
+        welcome = open_door().call('hello', introduction())
+        assert type(welcome) is Welcome and welcome.span > 0
+        assert (welcome.start, welcome.run, welcome.holds) == (RUN, 'mod', [])
 
     def test_without_hello_one_is_a_stranger(self, open_door):
         door = open_door()
-        assert take(door) == [STRANGER]
-        assert list(door.call('give_back', RUN, [])) == [STRANGER]
+        assert take(door) == Stranger()
+        assert door.call('give_back', RUN, []) == Stranger()
 
     def test_another_protocol_is_refused(self, open_door):
         forged = [99, '7.5', {'unknown': 'fields'}]
-        kind, code, line = open_door().call('hello', forged)
-        assert (kind, code) == (REFUSED, 76)
+        code, line = open_door().call('hello', forged)
+        assert code == 76
         assert '7.5' in line and '99' in line and '\n' not in line
 
     def test_another_run_is_refused(self, open_door, queue):
         door = open_door()
-        kind, code, line = door.call(
+        code, line = door.call(
             'hello', introduction(start='old', run='mod shard=3'))
-        assert (kind, code) == (REFUSED, 78)
+        assert code == 78
         assert 'mod shard=3' in line
-        assert take(door) == [STRANGER]
+        assert take(door) == Stranger()
         assert queue.sessions == 0
 
     def test_another_module_is_refused(self, open_door):
-        kind, code, line = open_door().call(
+        code, line = open_door().call(
             'hello', introduction(module='other'))
-        assert (kind, code) == (REFUSED, 78)
+        assert code == 78
         assert 'other' in line and '--host' in line
 
     def test_the_right_module_is_welcome(self, open_door):
@@ -111,7 +110,7 @@ class TestContract:
         greet(one)
         greet(other, 's2')
         take(one, want=5)
-        assert one.call('give_back', RUN, [[3, 5]])[0] == WAIT
+        assert type(one.call('give_back', RUN, [[3, 5]])) is Wait
         assert take(other, want=9) == (3, named(3, 4, 5))
         assert take(other, want=2) == (6, named(6, 7))
 
@@ -135,8 +134,8 @@ class TestContract:
     def test_waiting_ends_with_the_time(self, doors):
         door = doors(JobQueue(10, RUN))()
         greet(door)
-        kind, span, reason = take(door, wait=0.01)
-        assert (kind, reason) == (WAIT, '')
+        reply = take(door, wait=0.01)
+        assert type(reply) is Wait and reply.reason == ''
 
     def test_waiting_ends_with_the_run(self, doors):
         queue = JobQueue(10, RUN)
@@ -145,14 +144,14 @@ class TestContract:
         waiting = Background(take, door, 1, 10.0)
         until(lambda: queue.waiters)
         queue.finish('complete')
-        assert waiting.result() == [OVER, 'complete']
+        assert waiting.result() == Over('complete')
 
     def test_another_runs_report_is_a_strangers(self, open_door, queue):
         door = open_door()
         greet(door)
         take(door, want=2)
-        assert take(door, done=[(1, 2)], start='run-0') == [STRANGER]
-        assert list(door.call('give_back', 'run-0', [[1, 2]])) == [STRANGER]
+        assert take(door, done=[(1, 2)], start='run-0') == Stranger()
+        assert door.call('give_back', 'run-0', [[1, 2]]) == Stranger()
         assert queue.counts().finished == 0
         assert not queue.at_rest()
 
@@ -160,8 +159,8 @@ class TestContract:
         door = open_door()
         greet(door)
         queue.hold('operator', 'paused')
-        kind, _, reason = take(door)
-        assert (kind, reason) == (WAIT, 'paused')
+        reply = take(door)
+        assert type(reply) is Wait and reply.reason == 'paused'
         queue.hold('operator', '')
         assert take(door) == (1, named(1))
 
@@ -171,8 +170,8 @@ class TestContract:
         greet(idle, 's2')
         take(busy, want=4)
         queue.drain('draining')
-        kind, _, reason = take(busy)
-        assert (kind, reason) == (WAIT, 'draining')
+        reply = take(busy)
+        assert type(reply) is Wait and reply.reason == 'draining'
         busy.call('give_back', RUN, [[2, 2]])
         # Left undone it would hold the watermark below jobs that are done.
         assert take(idle) == (2, named(2))
@@ -181,7 +180,7 @@ class TestContract:
         take(busy, done=[(1, 1), (3, 4)])
         assert queue.at_rest() and not queue.complete
         assert queue.watermark() == (4, 'job 4')
-        assert take(busy)[0] == WAIT
+        assert type(take(busy)) is Wait
 
     def test_a_drain_may_ask_for_what_is_not_begun(self, open_door, queue):
         busy, idle = open_door(), open_door()
@@ -189,12 +188,12 @@ class TestContract:
         greet(idle, 's2')
         take(busy, want=4)
         queue.drain('draining', give_back=True)
-        kind, _, reason = take(busy)
-        assert (kind, reason) == (GIVE_BACK, 'draining')
+        reply = take(busy)
+        assert type(reply) is Recall and reply.reason == 'draining'
         busy.call('give_back', RUN, [[2, 4]])
-        assert take(idle)[0] == WAIT        # nothing goes out any more
+        assert type(take(idle)) is Wait        # nothing goes out any more
         assert not queue.at_rest()
-        assert take(busy, done=[(1, 1)])[0] == WAIT
+        assert type(take(busy, done=[(1, 1)])) is Wait
         assert queue.at_rest() and not queue.complete
         assert queue.watermark() == (1, 'job 1')
 
@@ -205,7 +204,7 @@ class TestContract:
         greet(door)
         take(door)
         queue.finish(how)
-        assert take(door, done=[(1, 1)]) == [OVER, how]
+        assert take(door, done=[(1, 1)]) == Over(how)
         assert queue.counts().finished == 1
 
     def test_a_new_connection_keeps_what_it_lists(self, open_door):
@@ -252,7 +251,7 @@ class TestContract:
         greet(old)
         take(old, want=2)
         greet(new, start=RUN, holds=[(1, 2)])
-        assert take(old, done=[(1, 1)]) == [STRANGER]
+        assert take(old, done=[(1, 1)]) == Stranger()
         assert queue.watermark() == (1, 'job 1')
         assert take(new) == (3, named(3))
 
@@ -289,7 +288,7 @@ class TestContract:
         queue.expire()
         greet(other, 's2')
         assert take(other) == (1, named(1))
-        assert take(silent, done=[(1, 1)]) == [STRANGER]
+        assert take(silent, done=[(1, 1)]) == Stranger()
         assert queue.watermark() == (1, 'job 1')    # a success is a success
         assert greet(silent, start=RUN, holds=[(1, 1)]) == []
 
@@ -323,9 +322,9 @@ class TestContract:
             done = []
             while True:
                 reply = take(door, 7, 10.0, done=done)
-                if reply[0] == OVER:
+                if type(reply) is Over:
                     return
-                if reply[0] == WAIT:
+                if type(reply) is Wait:
                     done = []
                     continue
                 first, got = reply
