@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Union
 from .address import address
 from .console.output import new_progress, printer, set_up_logging
 from .console.signals import Signals
-from .settings import TABLE, from_python
+from .settings import ENV_KEY, TABLE, Settings, from_python
 from .usercode import handler, targets
 from .usercode.source import from_function, from_iterable
 from .wire.key import key as key_of
@@ -80,7 +80,14 @@ class Taskmaster:
         save, then do what they did before (KeyboardInterrupt for Ctrl-C);
         elsewhere than on the main thread they are left alone.
         """
-        settings = self._settings
+        theirs = os.environ.pop(ENV_KEY, None)
+        try:
+            return self._start(self._settings)
+        finally:
+            if theirs is not None:      # what they start had no need of it
+                os.environ[ENV_KEY] = theirs
+
+    def _start(self, settings: Settings) -> int:
         if not logging.getLogger().handlers:
             set_up_logging(settings.log_level)
         # Here already: a mistake in it is said once, and not by each slave.
@@ -89,14 +96,14 @@ class Taskmaster:
         if settings.dry_run:
             from .dry_run import rehearse
             return rehearse(self._source, settings)
+        progress = new_progress(settings)
         if settings.inline:
             from .inline import run_inline
-            return run_inline(self._source, handle, settings)
+            return run_inline(self._source, handle, progress, settings)
         from .local import Local
-        progress = new_progress(settings)
         local = Local(self._source, self._target.text, address(settings.host),
                       key_of(settings.key, settings.key_file), progress,
-                      printer(progress), settings)
+                      printer(progress), settings, sys.path)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
         signals = Signals(local.stop, local.tell, local.stopped_from_afar)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any, Iterator
 
 from .console.output import print_line
 from .errors import OperatorError, UsageError
+from .master.making import state_path
 from .settings import Settings
 from .storage.state import StateFile
 from .text import safe_repr, short, summary, traceback_of
@@ -27,8 +27,7 @@ def rehearse(source: Source, settings: Settings) -> int:
     """
     if settings.retry_failed:
         raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
-    path = os.path.abspath(settings.state or source.state_name)
-    for line in said(source, path, settings.reset):
+    for line in said(source, state_path(source, settings), settings.reset):
         print_line(line)
     return 0
 

@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any, Callable, Iterator
 
 from . import logs
-from .console.output import new_progress
 from .console.progress import Progress, Status
 from .console.summary import Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
@@ -40,12 +39,13 @@ BATCH = 100         # jobs in a list, where --batch does not say it
 ENDING = (KeyboardInterrupt, bdb.BdbQuit)
 
 
-def run_inline(source: Source, handler: Handler, settings: Settings) -> int:
+def run_inline(source: Source, handler: Handler, progress: Progress,
+               settings: Settings) -> int:
     """As `Inline.run`, with what the settings say."""
     if settings.rate is not None:
         raise UsageError('--inline is as fast as it is; leave --rate out')
-    return Inline(make_recorder(source, settings), handler,
-                  new_progress(settings), settings).run()
+    return Inline(make_recorder(source, settings), handler, progress,
+                  settings).run()
 
 
 class Inline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Sequence
 
 from . import logs
 from .address import Address
@@ -20,12 +20,12 @@ log = logs.logger(__name__)
 class Local:
     """One master in this process, and slaves that it keeps alive.
 
-    The settings are those of `tm-run`.
+    The settings are those of `tm-run`; ``path`` is as `Supervisor` has it.
     """
 
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
-                 settings: Settings):
+                 settings: Settings, path: Sequence[str] | None = None):
         if settings.tls_cert and not settings.tls_ca:
             raise UsageError('--tls-cert is for the master; give --tls-ca '
                              'too, for the slaves that it starts')
@@ -36,7 +36,7 @@ class Local:
         self._supervisor = Supervisor(
             slave_command(handler, bound, settings, quiet=True),
             key, settings, out, progress.write_line, self._ended,
-            self._master.queue.lost)
+            self._master.queue.lost, path)
 
     @property
     def stopped_by(self) -> int | None:

@@ -148,6 +148,7 @@ WORKS = 'slave spawn run'               # what has handlers
 KEEPS = 'spawn run'                     # what keeps slaves alive
 
 FLOOD = 'jobs a second'
+FILE = 'FILE'
 
 
 class Settings(NamedTuple):
@@ -155,6 +156,10 @@ class Settings(NamedTuple):
 
     Scripts make it of what was typed, `Taskmaster` of its keywords.
     """
+
+    # The current folder, as it was before anything of the operator's ran; or
+    # '' where that has been removed.  Files are already found from it.
+    folder: str = ''
 
     # -- words, in their order --------------------------------------------
 
@@ -178,17 +183,17 @@ class Settings(NamedTuple):
         ALL, 'the secret that master and slaves share', metavar='KEY',
         unset=f'${ENV_KEY}, or one made for you on this machine')] = None
     key_file: Annotated[Optional[str], Setting(
-        ALL, 'a file with the key in it', metavar='FILE',
+        ALL, 'a file with the key in it', metavar=FILE,
         rather='key')] = None
     tls_cert: Annotated[Optional[str], Setting(
         RUNS, 'serve over TLS, with this certificate',
-        metavar='FILE')] = None
+        metavar=FILE)] = None
     tls_key: Annotated[Optional[str], Setting(
-        RUNS, 'the private key to it', metavar='FILE',
+        RUNS, 'the private key to it', metavar=FILE,
         unset='in the same file')] = None
     tls_ca: Annotated[Optional[str], Setting(
         'slave spawn run ctl', 'speak TLS, with a master whose certificate '
-        'is signed by one in this file, or is in it', metavar='FILE')] = None
+        'is signed by one in this file, or is in it', metavar=FILE)] = None
 
     # -- what to do, and how it is remembered -----------------------------
 
@@ -196,7 +201,7 @@ class Settings(NamedTuple):
         RUNS, 'forget what is finished: set state and failures aside as '
         '.old and start over', None)] = False
     state: Annotated[Optional[str], Setting(
-        RUNS, 'where the state is kept', metavar='FILE',
+        RUNS, 'where the state is kept', metavar=FILE,
         unset='NAME.state in the current directory')] = None
     size: Annotated[int, Setting(
         RUNS, 'how many jobs the queue holds', as_positive,
@@ -276,7 +281,8 @@ class Settings(NamedTuple):
 
 TABLE: Dict[str, Setting] = {
     name: hint.__metadata__[0]
-    for name, hint in Settings.__annotations__.items()}
+    for name, hint in Settings.__annotations__.items()
+    if hasattr(hint, '__metadata__')}
 
 
 def of_script(script: str) -> Dict[str, Setting]:
@@ -304,16 +310,32 @@ def flags(settings: Settings, script: str) -> List[str]:
     return typed
 
 
+def current_folder() -> str:
+    """Return the current folder, or '' where it has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ''
+
+
 def made(values: Mapping[str, Any],
          environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings of values that are converted already.
 
-    An empty ``host`` is none; then the environment's counts.
+    What is not given is taken from the environment, where that has it; an
+    empty ``host`` is none.  Files are found from the current folder.
     """
-    settings = Settings(**{name: value for name, value in values.items()
-                           if name in TABLE})
+    given = {name: value for name, value in values.items() if name in TABLE}
+    folder = current_folder()
+    for name, value in given.items():
+        if TABLE[name].metavar == FILE and value:
+            given[name] = os.path.join(folder, value)
+    settings = Settings(folder=folder, **given)
+    key = settings.key
+    if key is None and settings.key_file is None:
+        key = environ.get(ENV_KEY)
     return settings._replace(
-        host=settings.host or environ.get(ENV_HOST) or None)
+        key=key, host=settings.host or environ.get(ENV_HOST) or None)
 
 
 def from_python(values: Mapping[str, Any]) -> Settings:

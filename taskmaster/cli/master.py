@@ -14,16 +14,18 @@ from .script import Script, ended, main_of
 
 
 def run(settings: Settings) -> int:
+    # First, as it may load a module that the current folder has too.
+    shown = None if settings.dry_run else new_progress(settings)
     from ..master.making import make_master
     from ..usercode.source import from_target
-    source = from_target(settings.target, parse_arguments(settings.arguments))
-    if settings.dry_run:
+    source = from_target(settings.target, parse_arguments(settings.arguments),
+                         settings.folder)
+    if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings)
     secret, place = key(settings.key, settings.key_file), address(
         settings.host)
-    master = make_master(source, place, secret, new_progress(settings),
-                         settings)
+    master = make_master(source, place, secret, shown, settings)
     master.open()
     Signals(master.stop, master.tell,
             lambda: master.stopped_from_afar).install()

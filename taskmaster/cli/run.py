@@ -19,24 +19,27 @@ def run(settings: Settings) -> int:
     if ':' in settings.target:
         raise UsageError('tm-run takes a module or a file; name the '
                          'functions with --get-jobs and --handle-job')
+    # First, as it may load a module that the current folder has too.
+    shown = None if settings.dry_run else new_progress(settings)
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
     source = from_target(f'{settings.target}:{settings.get_jobs}',
-                         parse_arguments(settings.arguments))
+                         parse_arguments(settings.arguments),
+                         settings.folder)
     handler = settings.target
     if settings.handle_job is not None:
         handler += f':{settings.handle_job}'
     # Here already: a mistake in it is said once, before anything is served.
-    _, handle = handler_from(handler, settings.retries, settings.batch)
-    if settings.dry_run:
+    _, handle = handler_from(handler, settings.retries, settings.batch,
+                             settings.folder)
+    if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings)
     if settings.inline:
         from ..inline import run_inline
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return run_inline(source, handle, settings)
+        return run_inline(source, handle, shown, settings)
     from ..local import Local
-    shown = new_progress(settings)
     local = Local(source, handler, address(settings.host),
                   key(settings.key, settings.key_file), shown, printer(shown),
                   settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn, Sequence
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn, Sequence
 from .. import logs
 from ..console.output import flush, set_up_logging, to_stderr
 from ..console.signals import die_by
-from ..errors import TaskmasterError
-from ..settings import Settings, made
+from ..errors import Fault, TaskmasterError
+from ..settings import ENV_KEY, Settings, made
 from .options import parser_of
 
 if TYPE_CHECKING:
@@ -48,25 +49,35 @@ def say(lines: Sequence[str]) -> None:
         log.info('%s', line)
 
 
+def _say(name: str, error: TaskmasterError) -> None:
+    """One line, after the traceback that belongs to it, if one does."""
+    traceback = getattr(error, 'traceback', '')
+    if traceback:
+        to_stderr(traceback.rstrip('\n'))
+    to_stderr(f'{name}: {error}')
+
+
 def main_of(script: Script, arguments: Sequence[str] | None) -> NoReturn:
     """Parse, run, and exit with the code of what came of it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
     parser = parser_of(script.name, script.about, script.examples)
     settings = made(vars(parser.parse_intermixed_args(arguments)))
+    os.environ.pop(ENV_KEY, None)       # not for what the operator starts
     set_up_logging(settings.log_level)
     try:
         code = script.run(settings)
     except TaskmasterError as error:
         if not error.said:
-            theirs = getattr(error, 'traceback', '')
-            if theirs:
-                to_stderr(theirs.rstrip('\n'))
-            to_stderr(f'{parser.prog}: {error}')
+            _say(parser.prog, error)
         code = error.exit_code
     except KeyboardInterrupt:           # while the signals are not ours
         flush()
         die_by(signal.SIGINT)
         code = 130
+    except Exception as unforeseen:
+        fault = Fault.of(unforeseen, parser.prog)
+        _say(parser.prog, fault)
+        code = fault.exit_code
     flush()
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, Sequence
 from .. import logs
 from ..address import address
 from ..console.signals import Signals
-from ..settings import ENV_KEY, Settings
+from ..settings import Settings
 from ..wire.key import key
 from .script import Script, ended, main_of, say, trust_of
 
@@ -23,8 +24,8 @@ log = logs.logger(__name__)
 def run(settings: Settings) -> int:
     import faulthandler
 
-    from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_QUOTA, OVER,
-                                RETIRED, watch_parent)
+    from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_PATH,
+                                ENV_QUOTA, OVER, RETIRED, watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
@@ -45,9 +46,11 @@ def run(settings: Settings) -> int:
     secret, place = key(settings.key, settings.key_file), address(
         settings.host)
     tls = trust_of(settings)
-    environ.pop(ENV_KEY, None)      # not for what the handler starts
+    folder, path = settings.folder, environ.pop(ENV_PATH, None)
+    if path is not None:            # a program's, and nothing else is
+        folder, sys.path[:] = '', json.loads(path)
     target, handler = from_target(settings.target, settings.retries,
-                                  settings.batch)
+                                  settings.batch, folder)
     quota = environ.pop(ENV_QUOTA, None)
     slave = Slave(
         lambda: connect(place, secret, tls), handler,

@@ -186,6 +186,10 @@ class Progress:
         self._enabled = enabled
         self._clock = clock
         self._terminal = enabled and self._sink.isatty()
+        if self._terminal:
+            # Now: later another may be found, in the current folder.
+            import progressbar
+            self._bars = progressbar
         self._handler = _Handler(self.write_line)
         # Its reentrant lock guards all: logging takes it before any of ours
         # could be taken, and makes it anew in a forked child.
@@ -284,13 +288,12 @@ class Progress:
             self._bar.update(self._status.current, force=True)
 
     def _new_bar(self, line: str) -> Any:
-        import progressbar  # here, since most processes never draw
-        self._text = progressbar.FormatCustomText('%(line)s', {'line': line})
+        self._text = self._bars.FormatCustomText('%(line)s', {'line': line})
         # With term_width given it leaves SIGWINCH alone; the width is asked
         # for at each drawing instead, of this stream and not of stdout.
         sink: Any = self._sink
-        return progressbar.ProgressBar(
-            max_value=progressbar.UnknownLength, max_error=False,
+        return self._bars.ProgressBar(
+            max_value=self._bars.UnknownLength, max_error=False,
             widgets=[self._text], term_width=len(line), fd=sink,
             is_terminal=True, line_breaks=False, enable_colors=False)
 

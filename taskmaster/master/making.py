@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .. import logs
 from ..address import Address
 from ..console.progress import Progress
-from ..errors import UsageError
+from ..errors import ConfigError, UsageError
 from ..settings import Settings
 from ..usercode.source import Source
 from ..wire.key import exposure
@@ -39,9 +39,21 @@ def make_master(source: Source, address: Address, key: bytes,
                   settings, any_port, tls)
 
 
+def state_path(source: Source, settings: Settings) -> str:
+    """Return where the state of a run is kept.
+
+    Raises ConfigError where there is no current folder to keep it in.
+    """
+    path = os.path.join(settings.folder, settings.state or source.state_name)
+    if not os.path.isabs(path):
+        raise ConfigError('the current directory has been removed; go to '
+                          'another, or give the state a place with --state')
+    return os.path.normpath(path)
+
+
 def make_recorder(source: Source, settings: Settings) -> Recorder:
     """What goes through the source, or through the failures of before."""
-    path = os.path.abspath(settings.state or source.state_name)
+    path = state_path(source, settings)
     return (RetryRecorder(source, path) if settings.retry_failed
             else Recorder(source, path, settings.reset))
 

@@ -10,6 +10,7 @@ ENV_AFTER = 'TASKMASTER_AFTER'      # the id of the dead one it replaces
 ENV_PARENT = 'TASKMASTER_PARENT'    # the pipe that ends with the parent
 ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
 ENV_QUOTA = 'TASKMASTER_QUOTA'      # after how many jobs to retire
+ENV_PATH = 'TASKMASTER_PATH'        # the program's sys.path, as JSON
 
 # What a child may tell; one that exits without is not believed.
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'

@@ -15,6 +15,9 @@ from ..wire.fields import Range
 LOOKS = 10          # at the watchdog, in the time that a job may take
 LOOK = 0.5          # seconds between two of them at most
 
+MAIN = os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), '__main__.py')
+
 
 class _Child:
     """A slave process, and the pipe on which it tells its parent things."""
@@ -57,9 +60,14 @@ def _wait(process: 'subprocess.Popen[str]', shared: Optional[Watchdog]
 
 
 def command(arguments: Sequence[str]) -> List[str]:
-    """The command line of a child slave."""
-    return [sys.executable, '-m', __package__.partition('.')[0], 'slave',
-            *arguments]
+    """The command line of a child slave, with this interpreter's flags.
+
+    By the path of the package: `-m` would look in the current folder first.
+    """
+    # What multiprocessing gives its own children: -O, -X, -W and the like.
+    flags: List[str] = (
+        subprocess._args_from_interpreter_flags())  # type: ignore
+    return [sys.executable, *flags, MAIN, 'slave', *arguments]
 
 
 def _ending(code: int) -> str:

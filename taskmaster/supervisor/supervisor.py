@@ -10,6 +10,7 @@ successor, and the master is told which slave was lost; by the supervisor at
 once, and by the successor's `hello` in case the supervisor was not heard.
 """
 
+import json
 import os
 import secrets
 import signal
@@ -25,7 +26,7 @@ from ..errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
 from ..settings import ENV_KEY, Settings
 from ..slave import watchdog
 from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT,
-                            ENV_QUOTA, OVER, RETIRED)
+                            ENV_PATH, ENV_QUOTA, OVER, RETIRED)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..wire.fields import Range
 from .child import _Child, _ending, _pass_on, _wait
@@ -50,20 +51,23 @@ class Supervisor:
     place.  ``key`` reaches them in their environment, where only this user
     can read it.  ``out`` and ``err`` are given what they print, line by line.
     ``lost(id, jobs)`` is called when one with leases has died, or was ended
-    as these jobs took too long.
+    as these jobs took too long.  ``path`` is the `sys.path` of a program,
+    in which alone children are to look for modules.
     """
 
     def __init__(self, command: Sequence[str], key: bytes,
                  settings: Settings, out: Callable[[str], None],
                  err: Callable[[str], None],
                  changed: Callable[[], None] = lambda: None,
-                 lost: Lost = lambda id, jobs: None):
+                 lost: Lost = lambda id, jobs: None,
+                 path: Optional[Sequence[str]] = None):
         self.codes: List[int] = []      # of the children that ended for good
         self._command = list(command)
         self._key = key
         self._out, self._err = out, err
         self._changed = changed
         self._lost = lost
+        self._path = path
         self._settings = settings
         self._stopping = threading.Event()
         self._children: Dict[int, _Child] = {}
@@ -205,6 +209,8 @@ class Supervisor:
                        ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
             if dead is not None:
                 environ[ENV_AFTER] = dead
+            if self._path is not None:
+                environ[ENV_PATH] = json.dumps(self._path)
             if quota is not None:
                 environ[ENV_QUOTA] = str(quota)
             if job_timeout is not None:

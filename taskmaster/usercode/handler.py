@@ -294,14 +294,14 @@ def _further(what: Callable[[], Any], error: BaseException, retries: int,
 
 # -- from the command line ------------------------------------------------
 
-def from_target(text: str, retries: int = 0,
-                batch: Optional[int] = None) -> Tuple[Target, Handler]:
-    """The module that a TARGET names, and its handler.
+def from_target(text: str, retries: int = 0, batch: Optional[int] = None,
+                folder: Optional[str] = None) -> Tuple[Target, Handler]:
+    """The module that a TARGET names, as `targets.load`, and its handler.
 
     `handle_jobs` is preferred to `handle_job`; another function takes lists
     if ``batch`` is given.  Raises ConfigError or UsageError.
     """
-    target = targets.load(text, 'handle_jobs')
+    target = targets.load(text, 'handle_jobs', folder)
     named = ':' in text
     if not named and target.find('handle_jobs') is None:
         target = target._replace(function='handle_job')

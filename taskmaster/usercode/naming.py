@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import shlex
-from typing import Sequence
+import types
+from typing import Any, Sequence
 
 from ..errors import UsageError
+from ..text import safe_repr
 
 RESERVED = 'last'       # what Taskmaster itself passes to get_jobs
 
@@ -27,6 +31,42 @@ def run_name(name: str, function: str, arguments: dict[str, str],
 def module_of(run: str) -> str:
     """Return the module's part of a run's name."""
     return run.partition(' ')[0].partition(':')[0]
+
+
+def module_name(module: types.ModuleType) -> str:
+    """Name a module as a target would: of a script its file's stem."""
+    if module.__name__ != '__main__':
+        return module.__name__
+    spec = getattr(module, '__spec__', None)
+    if spec is not None:                # python -m pkg.start
+        name: str = spec.name
+        return name
+    path = getattr(module, '__file__', None) or module.__name__
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def as_arguments(given: functools.partial[Any]) -> dict[str, str]:
+    """Return what a partial gives its function, by name, as text.
+
+    Text stands for itself, as on the command line.  What has no repr of its
+    own is named after its class, or each start would be another run.
+    """
+    if not given.args and not given.keywords:
+        return {}
+    import inspect
+    try:
+        bound = inspect.signature(given.func).bind_partial(
+            *given.args, **given.keywords)
+    except (TypeError, ValueError):     # it says so when it is called
+        return {}
+    return {name: _as_text(value) for name, value in bound.arguments.items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    text = safe_repr(value)
+    return f'<{type(value).__name__}>' if ' at 0x' in text else text
 
 
 def state_file(name: str, function: str, arguments: dict[str, str],

@@ -1,10 +1,13 @@
 """Where the jobs come from: the operator's functions, and their arguments."""
 
-import os
+from __future__ import annotations
+
+import sys
 import threading
+import types
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import Any, Callable, Iterable, Iterator
 
 from ..errors import ConfigError, OperatorError
 from ..text import summary, traceback_of
@@ -25,11 +28,11 @@ class Source:
 
     def __init__(self, get_jobs: Callable[..., Iterable[Any]], name: str,
                  path: str, state_name: str,
-                 arguments: Optional[Dict[str, str]] = None,
-                 get_key: Optional[Callable[[Any], Any]] = None,
+                 arguments: dict[str, str] | None = None,
+                 get_key: Callable[[Any], Any] | None = None,
                  resumable: bool = True,
-                 count_jobs: Optional[Callable[..., Any]] = None,
-                 throttle: Optional[Callable[[], Any]] = None):
+                 count_jobs: Callable[..., Any] | None = None,
+                 throttle: Callable[[], Any] | None = None):
         self.name = name
         self.path = path
         self.state_name = state_name
@@ -70,17 +73,14 @@ def own_key(job: Any) -> Any:
     return job.pk if hasattr(job, 'pk') else job
 
 
-def from_target(text: str, arguments: Dict[str, str]) -> Source:
-    """The source that a TARGET names.
+def from_target(text: str, arguments: dict[str, str],
+                folder: str | None = None) -> Source:
+    """Return the source that a TARGET names, as `targets.load`.
 
     Raises ConfigError or UsageError.
     """
-    target = targets.load(text, 'get_jobs')
-    found = {name: target.find(name)
-             for name in ('get_key', 'count_jobs', 'throttle')}
-    for name, function in found.items():
-        if function is not None and not callable(function):
-            raise ConfigError(f'{name} in {target.name} is no function')
+    target = targets.load(text, 'get_jobs', folder)
+    found = _optional(target.module, target.name)
     if target.function != 'get_jobs':   # it counts those of get_jobs
         del found['count_jobs']
     return Source(
@@ -92,26 +92,48 @@ def from_target(text: str, arguments: Dict[str, str]) -> Source:
 
 
 def from_function(function: Callable[..., Iterable[Any]]) -> Source:
-    """A `get_jobs` function of a Python program, with state of its own."""
-    name = function.__module__
-    code = getattr(function, '__code__', None)
-    path = os.path.realpath(code.co_filename) if code else ''
-    called = getattr(function, '__qualname__', type(function).__name__)
-    beside = function.__globals__ if code else {}
-    return Source(function, naming.run_name(name, called, {}), path,
-                  naming.state_file(name, called, {}),
-                  get_key=beside.get('get_key'),
-                  throttle=beside.get('throttle'))
+    """Return a `get_jobs` function of a Python program as a source.
+
+    It is named after its module and itself, and a partial after what it
+    wraps, with what it is given as arguments.  Raises ConfigError.
+    """
+    partial_of = (function if isinstance(function, partial)
+                  else partial(function))
+    whole = partial_of.func
+    module = sys.modules.get(whole.__module__)
+    name = naming.module_name(module) if module else whole.__module__
+    called = getattr(whole, '__qualname__', type(whole).__name__)
+    arguments = naming.as_arguments(partial_of)
+    found = _optional(module, name)
+    count = found.pop('count_jobs')
+    if count is not None and called == 'get_jobs':
+        found['count_jobs'] = partial(count, *partial_of.args,
+                                      **partial_of.keywords)
+    return Source(function, naming.run_name(name, called, arguments),
+                  targets.source_of(module),
+                  naming.state_file(name, called, arguments), **found)
 
 
 def from_iterable(jobs: Iterable[Any], handler: Target) -> Source:
-    """Any iterable, for that handler.
+    """Return any iterable as the source for a handler.
 
     It cannot be resumed, so it keeps no state.
     """
+    found = _optional(handler.module, handler.name)
+    del found['count_jobs']             # it counts those of get_jobs
     return Source(lambda: jobs, f'{handler.text} (no state)', '',
                   naming.state_file(handler.name, handler.function, {}),
-                  resumable=False)
+                  resumable=False, **found)
+
+
+def _optional(module: types.ModuleType | None, name: str) -> dict[str, Any]:
+    """Return the operator's optional functions; None where there is none."""
+    found = {function: getattr(module, function, None)
+             for function in ('get_key', 'count_jobs', 'throttle')}
+    for function, value in found.items():
+        if value is not None and not callable(value):
+            raise ConfigError(f'{function} in {name} is no function')
+    return found
 
 
 MUTABLE = (dict, list, set, bytearray)
@@ -129,7 +151,7 @@ def opened(source: Opener) -> Iterator[Any]:
 
 
 def after_last(jobs: Iterator[Any], skip: Callable[[Any], bool],
-               limit: Optional[int] = None) -> Iterator[Any]:
+               limit: int | None = None) -> Iterator[Any]:
     """Without the first job, if that is the last of an earlier run."""
     for first in jobs:
         if not skip(first):

@@ -5,16 +5,19 @@ A target is ``pkg.module``, ``pkg.module:function``, ``path/file.py`` or
 UsageError; what is wrong with the module it names is a ConfigError.
 """
 
+from __future__ import annotations
+
 import importlib
-import importlib.machinery
 import importlib.util
 import os
 import sys
 import types
-from typing import Any, Callable, NamedTuple, NoReturn, Tuple
+from typing import Any, Callable, NamedTuple, NoReturn
 
 from ..errors import ConfigError, UsageError
+from ..settings import current_folder
 from ..text import operators_part, summary, traceback_of
+from . import places
 from .signature import Function
 
 
@@ -45,24 +48,27 @@ class Target(NamedTuple):
                           f'define it or name another: {self.name}:FUNCTION')
 
 
-def load(text: str, default: str) -> Target:
+def load(text: str, default: str, folder: str | None = None) -> Target:
     """Import what `text` names; `default` is the function if it names none.
 
-    That the function exists is for ``Target.callable()`` to insist on.
-    Raise UsageError when `text` is no target, ConfigError when its module
-    or file is not there, cannot be used, or fails to import; in the last
-    case with the operator's own traceback.
+    The target is looked for in `folder` first: None is the current one, ''
+    none at all.  That the function exists is for ``Target.callable()`` to
+    insist on.  Raise UsageError when `text` is no target, ConfigError when
+    its module or file is not there, cannot be used, or fails to import; in
+    the last case with the operator's own traceback.
     """
     place, function = _split(text, default)
-    _put_on_path(_current_directory())
+    if folder is None:
+        folder = current_folder()
+    places.put_on_path(folder)
     if os.sep in place or place.endswith('.py'):
-        name, module = _stem(place), _import_file(place)
+        name, module = _stem(place), _import_file(place, folder)
     else:
-        name, module = place, _import_module(place)
-    return Target(module, name, function, _source(module))
+        name, module = place, _import_module(place, folder)
+    return Target(module, name, function, source_of(module))
 
 
-def _split(text: str, default: str) -> Tuple[str, str]:
+def _split(text: str, default: str) -> tuple[str, str]:
     place, colon, function = text.partition(':')
     if not colon:
         function = default
@@ -72,42 +78,33 @@ def _split(text: str, default: str) -> Tuple[str, str]:
     return place, function
 
 
-def _current_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:       # removed: nothing to import from it
-        return ''
-
-
-def _put_on_path(folder: str) -> None:
-    if folder and folder not in sys.path:
-        sys.path.insert(0, folder)
-
-
-def _source(module: types.ModuleType) -> str:
+def source_of(module: types.ModuleType | None) -> str:
+    """Return the real path of a module's file, or ''."""
     path = getattr(module, '__file__', None)
     return os.path.realpath(path) if path else ''
 
 
-def _import_module(name: str) -> types.ModuleType:
+def _import_module(name: str, folder: str) -> types.ModuleType:
     if not all(part.isidentifier() for part in name.split('.')):
         raise ConfigError(f'{name!r} cannot be the name of a module; '
                           'rename it, or check the spelling')
+    if folder and places.has(folder, name):
+        return _guarded(name, lambda: places.import_from(folder, name))
     return _guarded(name, lambda: importlib.import_module(name))
 
 
-def _import_file(path: str) -> types.ModuleType:
+def _import_file(path: str, folder: str) -> types.ModuleType:
     """Import a file under its own name, so that its classes pickle."""
-    _check_readable(path)
-    name, source = _stem(path), os.path.realpath(path)
+    file = os.path.join(folder, path)
+    _check_readable(path, file)
+    name, source = _stem(path), os.path.realpath(file)
     _check_name(path, name)
     known = sys.modules.get(name)
-    if known is not None and _source(known) == source:
+    if known is not None and source_of(known) == source:
         return known
-    if known is not None or _in_standard_library(name):
-        raise ConfigError(f'{path} would hide the module {name} that Python '
-                          'already has; rename it')
-    _put_on_path(os.path.dirname(source))
+    if known is not None or places.in_standard_library(name):
+        raise places.would_hide(path, name)
+    places.put_on_path(os.path.dirname(source))
     return _guarded(name, lambda: _execute(name, source))
 
 
@@ -115,9 +112,9 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _check_readable(path: str) -> None:
+def _check_readable(path: str, file: str) -> None:
     try:
-        with open(path, 'rb'):
+        with open(file, 'rb'):
             pass
     except FileNotFoundError:
         raise ConfigError(f'no such file: {path}; check the path and the '
@@ -138,27 +135,11 @@ def _check_name(path: str, name: str) -> None:
                           'the name of a module; rename it')
 
 
-def _in_standard_library(name: str) -> bool:
-    # sys.stdlib_module_names would tell, but only from Python 3.10 on.
-    folder = os.path.dirname(os.path.realpath(os.__file__))
-    folders = [folder, os.path.join(folder, 'lib-dynload')]
-    return (name in sys.builtin_module_names
-            or importlib.machinery.PathFinder.find_spec(name, folders)
-            is not None)
-
-
 def _execute(name: str, source: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(name, source)
     if spec is None or spec.loader is None:     # a link to what is no .py
         raise ImportError(f'{source} is not a .py file', name=name)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module      # first: dataclasses look themselves up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)     # as an import statement does
-        raise
-    return module
+    return places.execute(spec)
 
 
 def _guarded(name: str,
@@ -166,7 +147,7 @@ def _guarded(name: str,
     """Call `do`; whatever it raises becomes a ConfigError about `name`."""
     try:
         return do()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ConfigError):
         raise
     except BaseException as error:      # SystemExit too: a bare script
         raise _import_error(name, error) from None
@@ -216,7 +197,7 @@ def of_function(function: Function) -> Target:
     if _imported(module, name) is not function:
         _refuse(name, f'is not what importing {module}:{name} gives')
     loaded = sys.modules[module]
-    return Target(loaded, module, name, _source(loaded))
+    return Target(loaded, module, name, source_of(loaded))
 
 
 def _refuse(what: str, why: str) -> NoReturn:

@@ -41,17 +41,16 @@ def exposure(address: Address, key: bytes, tls: bool) -> List[str]:
 
 def key(given: Optional[str], file: Optional[str],
         environ: Mapping[str, str] = os.environ) -> bytes:
-    """The key: as given, from a file, the environment, or the user's own.
+    """The key: as given, from a file, or the user's own.
 
     Raises UsageError for an empty one, ConfigError for a file that cannot
     be used.
     """
     if given is not None:
-        return _checked(given.encode('utf-8', 'surrogateescape'), '--key')
+        return _checked(given.encode('utf-8', 'surrogateescape'),
+                        f'--key or ${ENV_KEY}')
     if file is not None:
         return _checked(_read(file), file, ConfigError)
-    if ENV_KEY in environ:
-        return _checked(os.fsencode(environ[ENV_KEY]), ENV_KEY)
     return users_key(users_file(environ))
 
 

@@ -93,6 +93,142 @@ def handle_job(job):
     assert run.out == 'code 1\n'
 
 
+def test_options_are_as_the_flags_are(work):
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job > 20:
+        raise ValueError
+    record(job)
+''')
+    run = script(work, "migrate.handle_job, migrate.get_jobs, slaves='1', "
+                 "max_failures=5, rate='5000', size='10', threads='2'")
+    run.stacks = True       # the error comes out of `start`
+    assert run.code() == 1
+    assert 'TooManyFailures' in run.err and '--max-failures' in run.err
+    work.check(range(1, 21))
+
+
+def test_a_dry_run_does_nothing(work):
+    work.write('migrate.py', NUMBERS)
+    run = script(work, 'migrate.handle_job, migrate.get_jobs, dry_run=True')
+    assert run.code() == 0
+    assert 'none was handled, nothing written' in run.out
+    assert run.out.endswith('code 0\n')
+    assert not work.handled() and not list(work.path.glob('*.state*'))
+
+
+def test_inline_is_in_this_process(work):
+    """With what stands beside the functions, and the state of ever."""
+    work.write('migrate.py', NUMBERS + '''
+import os
+
+
+def setup():
+    return os.getpid()
+
+
+def handle_job(job, pid):
+    assert pid == os.getpid()
+    record(job)
+
+
+def get_key(job):
+    return f'job {job}'
+
+
+def get_jobs(last='job 0'):
+    return iter(range(int(last[4:]) + 1, 101))
+
+
+def count_jobs():
+    return 100
+''')
+    run = script(work, 'migrate.handle_job, migrate.get_jobs, inline=True, '
+                 'limit=40')
+    assert run.code() == 0 and run.out == 'code 0\n'
+    assert 'server running' not in run.err
+    assert work.state()['key'] == 'job 40'
+    run = script(work, 'migrate.handle_job, migrate.get_jobs, slaves=1')
+    assert run.code() == 0 and '| 100% |' in run.err
+    work.check(range(1, 101))
+
+
+def test_a_program_from_another_folder(work):
+    """Slaves have its sys.path and flags, and the key is for us alone."""
+    work.write('app/start.py', '''
+import os
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(__file__), 'lib'))
+import jobs
+from taskmaster import Taskmaster
+
+
+def main():
+    print('code', Taskmaster(jobs.handle_job, jobs.get_jobs, slaves=1,
+                             host='127.0.0.1:0', key='secret').start())
+    assert os.environ['TASKMASTER_KEY'] == 'theirs'
+
+
+if __name__ == '__main__':
+    main()
+''')
+    work.write('app/jobs.py', '''
+import os
+import sys
+
+from helper import record
+
+
+def get_jobs(last=0):
+    assert False, 'left out by -O'
+    if 'TASKMASTER_KEY' in os.environ:
+        raise KeyError
+    return iter(range(last + 1, 11))
+
+
+def handle_job(job):
+    assert False, 'left out by -O'
+    if sys.flags.utf8_mode != 1 or not sys.flags.optimize:
+        raise ValueError(sys.flags)
+    if 'ignore::ImportWarning' not in sys.warnoptions:
+        raise ValueError(sys.warnoptions)
+    record(job)
+''')
+    work.write('app/lib/helper.py', 'from recorder import record')
+    work.write('jobs.py', 'raise SystemExit("not this one")')
+    work.write('other/recorder.py', (work.path / 'recorder.py').read_text())
+    (work.path / 'recorder.py').rename(work.path / 'app/recorder.py')
+    run = work.program(sys.executable, '-O', '-X', 'utf8', '-W',
+                       'ignore::ImportWarning', 'app/start.py',
+                       environ={'TASKMASTER_KEY': 'theirs'})
+    assert run.code() == 0
+    assert run.out == 'code 0\n'
+    work.check(range(1, 11))
+
+
+def test_a_partial_is_named_after_what_it_wraps(work):
+    work.write('migrate.py', NUMBERS + '''
+def get_jobs(shard, shards='2', last=0):
+    for job in range(last + 1, 11):
+        if job % int(shards) == int(shard):
+            yield job
+
+
+def count_jobs(shard, shards='2'):
+    return 10 // int(shards)
+''')
+    for call in ("get_jobs, shard='0'", "get_jobs, '1'"):
+        run = script(work, 'migrate.handle_job, __import__("functools")'
+                     f'.partial(migrate.{call}), slaves=1')
+        assert run.code() == 0
+    work.check(range(1, 11))
+    again = work.finish('run', 'migrate', '1', 'shard=0')
+    assert again.code() == 0
+    assert 'complete; looking for new jobs after key 10' in again.err
+    assert len(list(work.path.glob('migrate-*.state'))) == 2
+
+
 def test_what_is_refused(work):
     """What slaves could not import, and options that there are not."""
     work.write('migrate.py', NUMBERS)

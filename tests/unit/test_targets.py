@@ -159,12 +159,51 @@ class TestLoad:
         assert str(refused(ConfigError, target.callable)).startswith(
             'no function get_jobs in sys; ')
 
-    def test_current_directory_first_and_once(self, write, folder):
+    def test_current_directory_once_and_after_the_library(self, write,
+                                                          folder):
         write('tm_mod.py')
         targets.load('tm_mod', 'get_jobs')
         targets.load('tm_mod', 'get_jobs')
-        assert sys.path[0] == str(folder)
         assert sys.path.count(str(folder)) == 1
+        here = sys.path.index(str(folder))
+        library = os.path.dirname(os.path.realpath(os.__file__))
+        assert max(place for place, entry in enumerate(sys.path)
+                   if os.path.realpath(entry).startswith(library)
+                   and 'site-packages' not in entry) < here
+        assert all('site-packages' not in entry for entry in sys.path[:here])
+
+    def test_target_in_the_current_directory_comes_first(self, write, folder,
+                                                         monkeypatch):
+        write('installed/tm_both.py', JOBS)
+        write('installed/tm_space/rows.py', JOBS)
+        write('installed/tm_space/__init__.py')
+        write('tm_both.py', JOBS.replace('[1]', '[3]'))
+        write('tm_space/rows.py', JOBS.replace('[1]', '[4]'))
+        monkeypatch.syspath_prepend(str(folder / 'installed'))
+        assert targets.load('tm_both', 'get_jobs').callable()() == [3]
+        assert targets.load('tm_both', 'get_jobs').callable()() == [3]
+        assert targets.load('tm_space.rows', 'get_jobs').callable()() == [4]
+
+    def test_no_folder_comes_first(self, write, folder, monkeypatch):
+        write('installed/tm_either.py', JOBS)
+        write('tm_either.py', JOBS.replace('[1]', '[3]'))
+        monkeypatch.syspath_prepend(str(folder / 'installed'))
+        before = list(sys.path)
+        target = targets.load('tm_either', 'get_jobs', '')
+        assert target.callable()() == [1] and sys.path == before
+
+    @pytest.mark.parametrize('name', ['queue', 'colorsys', 'pytest'])
+    def test_target_that_would_hide_a_module(self, write, name):
+        write(f'{name}.py', JOBS)
+        error = refused(ConfigError, targets.load, name, 'get_jobs')
+        assert f'{name} would hide the module {name}' in str(error)
+
+    def test_ours_is_never_hidden(self, write):
+        write('taskmaster/example.py', JOBS)
+        write('taskmaster/__init__.py')
+        import taskmaster.example
+        target = targets.load('taskmaster.example', 'get_jobs')
+        assert target.module is taskmaster.example
 
     def test_current_directory_is_not_moved(self, write, folder):
         write('tm_mod.py')
