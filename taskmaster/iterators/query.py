@@ -8,13 +8,19 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import closing
-from typing import Any, Callable, Iterator, Mapping, Sequence
+import re
+from typing import Any, Callable, Iterator, List, Mapping, Sequence, Tuple
 
 from ..errors import OperatorError
 from ..text import short
+from . import drivers
 from .walk import STEP, Page, check_step, has_nulls, keys_of, shown, walk
+
+# What may follow the semicolon of a query: space, and comments.
+_NOTHING = re.compile(r'(\s|--[^\n]*|#[^\n]*|/\*.*?\*/)*', re.DOTALL)
+
+# Text, and the numbers of the columns whose values go into it.
+_Statement = Tuple[str, List[int]]
 
 
 def keyset(source: Any, query: str = '', *,
@@ -51,13 +57,19 @@ def keyset(source: Any, query: str = '', *,
     iterated, for a key that is NULL, repeats or does not advance.
     """
     check_step(step)
-    if hasattr(source, 'cursor'):
+    driver = drivers.find(source, parameters)
+    if driver is not None:
         if callable(key) or not query:
             raise OperatorError('keyset on a connection needs a query, and '
                                 'the names of the columns of its key')
-        return walk(
-            _Query(source, query, _several(key), parameters, descending),
-            last or None, step, descending)
+        names = list(map(_name, _several(key)))
+        last = last or None
+        if last is not None:        # or what is wrong is said too late
+            parts = _parts(last, names)
+            last = parts if len(parts) > 1 else parts[0]
+        pages = _Query(driver, getattr(query, 'text', query), names,
+                       descending)
+        return walk(pages.fetch, last, step, descending, pages.look, last)
     if query or parameters:
         raise OperatorError(
             'keyset with a query needs a connection to a database, not '
@@ -67,97 +79,127 @@ def keyset(source: Any, query: str = '', *,
         rows = list(source(last, limit))
         return rows, (list(map(key, rows)) if callable(key) else
                       keys_of(rows, _several(key)))
-    return walk(fetch, last, step, descending, short_is_last=False)
+    return walk(fetch, last, step, descending)
 
 
 class _Query:
-    """Fetches the pages of a ``query`` by the columns ``names``."""
+    """The pages of a ``query`` by the columns ``names``, and looks at keys."""
 
-    def __init__(self, connection: Any, query: str, names: list[str],
-                 parameters: Any, descending: bool):
-        if getattr(connection, 'autocommit', True) is False:
-            raise OperatorError(
-                'keyset wants a connection that is in autocommit mode: this '
-                'one would hold a transaction open for as long as the walk '
-                'takes, and the database could clean up nothing; set its '
-                'autocommit = True')
-        self._connection = connection
-        self._parameters = parameters
-        self._named = isinstance(parameters, Mapping)
-        self._style = _paramstyle(connection)
-        self._from = f'FROM (\n{query.rstrip().rstrip(";")}\n) AS page'
+    def __init__(self, driver: drivers.Driver, query: str, names: list[str],
+                 descending: bool):
+        self._driver = driver
         self._names = names
+        self._from = f'FROM (\n{_bare(query)}\n) AS page'
         self._columns = [f'page.{name}' for name in names]
-        self._sign = '<' if descending else '>'
-        self._order = ', '.join(column + ' DESC' * descending
-                                for column in self._columns)
+        sign, back = '<>' if descending else '><'
+        ahead, behind = (
+            ', '.join(column + ' DESC' * down for column in self._columns)
+            for down in (descending, not descending))
+        self._first = self._statement([], ahead)
+        self._after = self._statement(self._beyond(sign), ahead)
+        self._equal = self._statement(self._are(len(names)), ahead)
+        self._up_to = self._statement(self._beyond(back, or_equal='='),
+                                      behind)
+        self._nulls = [
+            self._statement([*self._are(number), ' AND ' * bool(number),
+                             f'{column} IS NULL'], '')
+            for number, column in enumerate(self._columns)]
 
-    def __call__(self, last: Any, limit: int) -> Page:
-        values = _parts(last, len(self._names))
-        self._refuse_nulls(values)
-        where = ''
-        if values:      # compared as a whole: an index can be entered so
-            where = 'WHERE ({}) {} ({}) '.format(
-                ', '.join(self._columns), self._sign,
-                ', '.join(map(self._mark, range(len(values)))))
-        rows, found = self._select(
-            f'SELECT * {self._from} {where}ORDER BY {self._order} '
-            f'LIMIT {self._mark(len(values))}', [*values, limit])
-        positions = [_position(name, found) for name in self._names]
-        if rows and isinstance(rows[0], Sequence) and not isinstance(
-                rows[0], (str, bytes)):
-            return rows, keys_of(rows, positions)
-        return rows, keys_of(rows, [found[position] for position in positions])
+    def fetch(self, last: Any, limit: int) -> Page:
+        """The first rows after a key, or of all."""
+        if last is None:
+            self._refuse_null(0, ())
+            return self._select(self._first, (), limit)
+        key = _parts(last, self._names)
+        for number in range(1, len(self._names)):
+            self._refuse_null(number, key)
+        return self._select(self._after, key, limit)
 
-    def _refuse_nulls(self, values: Sequence[Any]) -> None:
+    def look(self, key: Any) -> tuple[list[Any], list[Any]]:
+        """See `walk.Look`."""
+        key = _parts(key, self._names)
+        return (self._select(self._equal, key, 2)[1],
+                self._select(self._up_to, key, 1)[1])
+
+    def _refuse_null(self, number: int, key: Sequence[Any]) -> None:
         """Look for rows with a NULL, which no comparison ever finds.
 
         For the first column once, before the first page; for another one
         where the columns before it are as in the last row.  So it takes no
         more than a look into the index.
         """
-        for number in range(1, len(self._names)) if values else (0,):
-            column = self._columns[number]
-            same = ''.join(f'{name} = {self._mark(position)} AND '
-                           for position, name
-                           in enumerate(self._columns[:number]))
-            if self._select(
-                    f'SELECT 1 {self._from} WHERE {same}{column} IS NULL '
-                    f'LIMIT {self._mark(number)}',
-                    [*values[:number], 1])[0]:
-                raise has_nulls(self._names[number])
+        if self._run(self._nulls[number], key, 1)[0]:
+            raise has_nulls(self._names[number])
 
-    def _select(self, query: str, values: Sequence[Any]
-                ) -> tuple[list[Any], list[str]]:
-        """The rows, and the names of their columns."""
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(query, (
-                {**self._parameters, **{f'keyset_{number}': value for
-                                        number, value in enumerate(values)}}
-                if self._named else (*self._parameters, *values)))
-            return (list(cursor.fetchall()),
-                    [column[0] for column in cursor.description])
+    def _select(self, statement: _Statement, key: Sequence[Any], limit: int
+                ) -> Page:
+        rows, found = self._run(statement, key, limit)
+        if not rows:
+            return rows, []
+        positions = [_position(name, found) for name in self._names]
+        if isinstance(rows[0], Sequence) and not isinstance(
+                rows[0], (str, bytes)):
+            return rows, keys_of(rows, positions)
+        return rows, keys_of(rows, [found[at] for at in positions])
 
-    def _mark(self, number: int) -> str:
-        """The placeholder of a value of ours."""
-        if self._named:
-            return (f':keyset_{number}' if self._style == 'qmark' else
-                    f'%(keyset_{number})s')
-        return '?' if self._style == 'qmark' else '%s'
+    def _run(self, statement: _Statement, key: Sequence[Any], limit: int
+             ) -> tuple[list[Any], list[str]]:
+        text, columns = statement
+        return self._driver.select(text, [*[key[number] for number in columns],
+                                          limit])
+
+    # -- the parts of statements: text, and numbers of columns whose value in
+    # -- the key is to be there
+
+    def _statement(self, where: list[str | int], order: str) -> _Statement:
+        text = f'SELECT * {self._from}'
+        columns: list[int] = []
+        for part in [' WHERE ' * bool(where), *where]:
+            if isinstance(part, int):
+                text += self._driver.mark(len(columns))
+                columns.append(part)
+            else:
+                text += part
+        text += f' ORDER BY {order}' * bool(order)
+        return f'{text} LIMIT {self._driver.mark(len(columns))}', columns
+
+    def _are(self, count: int) -> list[str | int]:
+        """The first columns are as in the key."""
+        parts: list[str | int] = []
+        for number in range(count):
+            parts += [' AND ' * bool(number), f'{self._columns[number]} = ',
+                      number]
+        return parts
+
+    def _beyond(self, sign: str, or_equal: str = '') -> list[str | int]:
+        """All columns, as a whole, are above (or below) the key.
+
+        In the words by which the database enters an index on them: by
+        others it reads the table from one end to there.
+        """
+        count = len(self._columns)
+        if count > 1 and self._driver.enters_by_row:
+            values: list[str | int] = []
+            for number in range(count):
+                values += [', ' * bool(number), number]
+            return [f'({", ".join(self._columns)}) {sign}{or_equal} (',
+                    *values, ')']
+        parts: list[str | int] = []     # a > ? OR a = ? AND b > ?
+        for number, column in enumerate(self._columns):
+            parts += [' OR ' * bool(number), *self._are(number),
+                      ' AND ' * bool(number), f'{column} {sign}',
+                      or_equal * (number == count - 1), ' ', number]
+        return ['(', *parts, ')']
 
 
-def _paramstyle(connection: Any) -> str:
-    """Of the module that a connection is of, or of one above it."""
-    for kind in type(connection).__mro__:
-        name = kind.__module__
-        while name:
-            style = getattr(sys.modules.get(name), 'paramstyle', None)
-            if style in ('qmark', 'format', 'pyformat'):
-                return str(style)
-            name = name.rpartition('.')[0]
-    raise OperatorError(
-        f'keyset cannot tell what placeholders a {type(connection).__name__} '
-        'takes; give it a function fetch(last, limit) instead')
+def _bare(query: str) -> str:
+    """Without what ends a query: it becomes a part of a longer one."""
+    before, semicolon, rest = query.rpartition(';')
+    # Where quotes are odd it is in a text.
+    if (semicolon and not before.count("'") % 2
+            and _NOTHING.fullmatch(rest)):
+        return _bare(before)
+    return query.rstrip()
 
 
 def _position(name: str, columns: list[str]) -> int:
@@ -171,17 +213,35 @@ def _position(name: str, columns: list[str]) -> int:
                         + short(', '.join(columns)))
 
 
+def _name(name: Any) -> str:
+    """A column of the key, as SQL calls it."""
+    if not isinstance(name, str):
+        raise OperatorError(f'key={shown(name)} is no name of a column')
+    if '.' in name and not name.startswith(('"', '`', '[')):
+        raise OperatorError(
+            f'key={shown(name)}: name the column of the result, so '
+            + shown(name.rpartition('.')[2]))
+    return name
+
+
 def _several(key: Any) -> list[Any]:
     return [key] if isinstance(key, (str, int)) else list(key)
 
 
-def _parts(last: Any, count: int) -> Sequence[Any]:
-    """The values of a key of ``count`` columns; none at the beginning."""
-    if last is None:
-        return ()
-    if count == 1:
-        return (last,)
-    if not isinstance(last, (tuple, list)) or len(last) != count:
-        raise OperatorError(f'last={shown(last)} is no key of {count} '
-                            'columns; let get_key give a tuple of them')
-    return last
+def _parts(key: Any, names: list[str]) -> Tuple[Any, ...]:
+    """The values of the columns of a key.
+
+    Raises OperatorError for what is no key of theirs.
+    """
+    if len(names) > 1:
+        if isinstance(key, (tuple, list)) and len(key) == len(names):
+            return tuple(key)
+        raise OperatorError(
+            f'last={shown(key)} is no key of {len(names)} columns; give the '
+            'module a get_key(job) that returns a tuple of them')
+    if isinstance(key, Mapping) or isinstance(key, Sequence) and (
+            not isinstance(key, (str, bytes, bytearray, list))):
+        raise OperatorError(
+            f'last={shown(key)} is a whole row; give the module a '
+            f'get_key(job) that returns its {names[0]}')
+    return (key,)
