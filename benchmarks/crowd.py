@@ -15,6 +15,7 @@ from functools import partial
 import jobs
 
 from taskmaster.address import address
+from taskmaster.slave.link import Identity
 from taskmaster.slave.slave import Slave
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire.client import connect
@@ -36,7 +37,7 @@ class Noted(Handler):
         super().work(call, run, ways)
 
 
-def note(number):
+def note(number, news):
     connected.add(number)
     if len(connected) == count:
         jobs.sign_in('connected')
@@ -44,8 +45,8 @@ def note(number):
 
 def slave(number):
     Slave(partial(connect, place, key), Noted(number),
-          secrets.token_hex(8), f'slave-{number}',
-          connected=partial(note, number)).run()
+          Identity(secrets.token_hex(8), f'slave-{number}'),
+          tell=partial(note, number)).run()
 
 
 if __name__ == '__main__':

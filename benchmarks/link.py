@@ -130,6 +130,7 @@ def measure(hosts, count, size, slaves, nap, settings, tls):
 
 def crowd(count):
     """So many slaves in this process, each on threads of its own."""
+    from taskmaster.slave.link import Identity
     from taskmaster.slave.slave import Slave
     from taskmaster.usercode.handler import from_target
     from taskmaster.wire.client import connect
@@ -140,7 +141,7 @@ def crowd(count):
     key = os.environ['TASKMASTER_KEY'].encode()
     threads = [threading.Thread(target=Slave(
         partial(connect, (MASTER, 3050), key), handler,
-        secrets.token_hex(8), f'slave-{number}').run)
+        Identity(secrets.token_hex(8), f'slave-{number}')).run)
         for number in range(count)]
     for thread in threads:
         thread.start()

@@ -24,7 +24,7 @@ from .master.ledger import FailedJob
 from .master.making import make_recorder
 from .master.recorder import Recorder
 from .settings import Settings
-from .slave.backlog import Chunk
+from .slave.chunk import Chunk
 from .text import summary, traceback_of
 from .usercode.handler import Handler, Ways
 from .usercode.source import (MUTABLE, Source, after_last, opened, raised,

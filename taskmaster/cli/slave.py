@@ -24,8 +24,9 @@ log = logs.logger(__name__)
 def run(settings: Settings) -> int:
     import faulthandler
 
-    from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_PATH,
-                                ENV_QUOTA, OVER, RETIRED, watch_parent)
+    from ..slave.link import Identity
+    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_QUOTA,
+                                watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
@@ -36,12 +37,6 @@ def run(settings: Settings) -> int:
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
     tell = watch_parent(environ)
-    told: list[bytes] = []
-
-    def connected() -> None:
-        if not told:
-            told.append(CONNECTED)
-            tell(CONNECTED)
     watchdog = find_watchdog(environ)
     secret, place = key(settings.key, settings.key_file), address(
         settings.host)
@@ -52,15 +47,13 @@ def run(settings: Settings) -> int:
     target, handler = from_target(settings.target, settings.retries,
                                   settings.batch, folder)
     quota = environ.pop(ENV_QUOTA, None)
-    slave = Slave(
-        lambda: connect(place, secret, tls), handler,
+    identity = Identity(
         environ.pop(ENV_ID, None) or secrets.token_hex(8),
         f'{socket.gethostname()}:{os.getpid()}',
         None if ':' in settings.target else target.name,
-        settings.threads, timeout=settings.timeout,
-        after=environ.pop(ENV_AFTER, None),
-        quota=None if quota is None else int(quota), watchdog=watchdog,
-        connected=connected, over=lambda: tell(OVER))
+        environ.pop(ENV_AFTER, None), None if quota is None else int(quota))
+    slave = Slave(lambda: connect(place, secret, tls), handler, identity,
+                  settings, tell, watchdog)
     stopped: list[int] = []
 
     def stop(number: int) -> None:
@@ -74,11 +67,7 @@ def run(settings: Settings) -> int:
         faulthandler.register(signal.SIGUSR1, chain=True)
     except (RuntimeError, ValueError, OSError, AttributeError):
         pass                            # there is no stderr
-    try:
-        slave.run()
-    finally:
-        if slave.retired:
-            tell(RETIRED)
+    slave.run()
     return ended(0, stopped[0] if stopped else None)
 
 

@@ -1,22 +1,25 @@
 """The backlog, all that a slave has in hand: leases, jobs, reports to make.
 
-Workers take *chunks* of jobs from it and bring them back; the link adds
-leases and takes reports.  One lock round it; nothing under it takes long.
-A job is in hand from its lease until the master has its report.
+Workers take chunks of jobs from it and bring them back; the link adds leases
+and takes reports.  One lock round it; nothing under it takes long.  A job is
+in hand from its lease until the master has its report.
 """
+
+from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from typing import (Any, Callable, Deque, Iterator, List, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import Any, Callable, NamedTuple, Sequence
 
 from ..text import summary, traceback_of
-from ..wire.fields import RANGES, TEXT, TRACEBACK, Range
+from ..wire.fields import RANGES, TEXT, TRACEBACK, Range, merged
 from ..wire.messages import FailureReport, Refusal, Report
+from .chunk import Chunk
 from .pace import Pace
 
-URGENT = 10         # unreported failures, after which a slave reports first
+# Unreported failures, after which a slave reports before it does more.
+URGENT = 10
 
 
 class Appetite(NamedTuple):
@@ -29,59 +32,6 @@ class Appetite(NamedTuple):
     unreported: bool    # something is finished that it does not know
 
 
-class Chunk:
-    """Jobs ``first`` .. ``last``, taken by one worker."""
-
-    def __init__(self, first: int, jobs: List[Any]):
-        self.first = first
-        self.jobs = jobs
-        self.iterator: Iterator[Any] = iter(jobs)
-        self.done: Optional[int] = None     # by a handler of lists
-        self.interrupt: List[bool] = []     # not empty: bring it back
-        self.keep: Optional[Sequence[Range]] = None     # None: all of it
-        self.forgotten = False          # it is of a start that is over
-        self.reported = 0               # jobs of it already reported
-        self.failed: List[int] = []     # numbers
-        self.started = 0.0
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.jobs) - 1
-
-    def begun(self) -> int:
-        """How many jobs the worker has taken; any thread may ask.
-
-        All of them but the last are finished.  Of lists: how many are.
-        """
-        if self.done is not None:
-            return self.done
-        left: int = self.iterator.__length_hint__()     # type: ignore
-        return len(self.jobs) - left
-
-    def cut_short(self) -> List[Range]:
-        """Take away what the worker has not begun; gives which jobs.
-
-        Emptying an iterator of a list is one step, for all that other
-        threads can see.
-        """
-        if self.done is not None:       # lists: it comes back between two
-            return []
-        rest = len([*self.iterator])
-        if not rest:
-            return []
-        last = self.last
-        self.jobs = self.jobs[:-rest]
-        return [(self.last + 1, last)]
-
-    def finished(self) -> int:
-        """How many jobs are finished while the worker is at it."""
-        return self.begun() if self.done is not None else self.begun() - 1
-
-    def current(self) -> int:
-        """The number of the job (the first of a list) it is at; for it."""
-        return self.first + self.finished()
-
-
 class Backlog:
     """All that one slave has in hand.
 
@@ -90,24 +40,24 @@ class Backlog:
     """
 
     def __init__(self, workers: int = 1, batch: int = 1,
-                 quota: Optional[int] = None,
+                 quota: int | None = None,
                  clock: Callable[[], float] = time.monotonic):
         self.workers = workers
         self.batch = batch
         self.span = 0.1                 # seconds; the master's wish
+        self.leaving = threading.Event()    # no more jobs are begun, for good
         self._quota = quota             # what is left of it
         self._pace = Pace(workers, batch)
         self._clock = clock
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)    # for the workers
         self._news = threading.Condition(self._lock)    # for the link
-        self._leases: Deque[Chunk] = deque()              # not begun
-        self._chunks: List[Chunk] = []                      # in workers' hands
-        self._done: List[Range] = []                    # to be reported
-        self._failed: List[FailureReport] = []
-        self._refused: List[Refusal] = []
+        self._leases: deque[Chunk] = deque()            # not begun
+        self._chunks: list[Chunk] = []                  # in workers' hands
+        self._done: list[Range] = []                    # to be reported
+        self._failed: list[FailureReport] = []
+        self._refused: list[Refusal] = []
         self._recalled = False          # until the chunks are brought back
-        self._draining = False          # for good
         self._closed = False
         self._idle = 0                  # workers that wait
         self._changes = 0               # counts what the link may act on
@@ -116,8 +66,8 @@ class Backlog:
 
     # -- the workers' side ------------------------------------------------
 
-    def take(self, wait: bool = True) -> Optional[Chunk]:
-        """Wait for jobs; None when there will be no more.
+    def take(self, wait: bool = True) -> Chunk | None:
+        """Wait for jobs; return None when there will be no more.
 
         Without ``wait`` None may also mean that there are none now.
         """
@@ -145,13 +95,10 @@ class Backlog:
             begun = chunk.begun()
             self._pace.observe(begun, self._clock() - chunk.started,
                                self.span)
-            self._note_done(chunk, begun)
+            self._done += chunk.take_done(begun)
             self._chunks.remove(chunk)
             if begun < len(chunk.jobs):
-                rest = Chunk(chunk.first + begun, chunk.jobs[begun:])
-                parts = ([rest] if chunk.keep is None
-                         else _parts(rest, chunk.keep))
-                self._leases.extendleft(reversed(parts))
+                self._leases.extendleft(reversed(chunk.rest(begun)))
                 self._work.notify_all()
             self._tell_of_change()
 
@@ -171,7 +118,8 @@ class Backlog:
 
     # -- the link's side --------------------------------------------------
 
-    def add(self, first: int, jobs: List[Any]) -> None:
+    def add(self, first: int, jobs: list[Any]) -> None:
+        """Take in a lease, of jobs numbered from ``first`` on."""
         with self._lock:
             if self._quota is not None:
                 self._quota -= len(jobs)
@@ -184,7 +132,7 @@ class Backlog:
             self._refused.append(Refusal(first, last, error))
 
     def wait(self, seconds: float) -> bool:
-        """Until something has changed (True), or time is up (False)."""
+        """Wait until something has changed (True), or time is up (False)."""
         with self._lock:
             if self._changes == self._seen:
                 self._news.wait(seconds)
@@ -193,9 +141,9 @@ class Backlog:
             return changed
 
     def appetite(self) -> Appetite:
+        """Return what the link should see to now."""
         with self._lock:
-            none = (bool(self._leases) or self._draining or self._recalled
-                    or self._closed)
+            none = (bool(self._leases) or self._stopped or self._closed)
             self._known = self._state()
             want = self._pace.want()
             if self._quota is not None:
@@ -215,13 +163,13 @@ class Backlog:
                     and self._empty)
 
     def report(self, start_id: str) -> Report:
-        """What is finished and not yet reported, of running chunks too.
+        """Return what is finished and not reported, of running chunks too.
 
         Not more at once than a message may hold.
         """
         with self._lock:
             for chunk in self._chunks:
-                self._note_done(chunk, chunk.finished())
+                self._done += chunk.take_done(chunk.finished())
             return Report(start_id, self._done[:RANGES],
                           self._failed[:2 * URGENT], list(self._refused))
 
@@ -233,18 +181,23 @@ class Backlog:
             del self._refused[:len(report.refused)]
             self._work.notify_all()     # it may have waited for this
 
-    def holds(self) -> List[Range]:
-        """All that is in hand, the unreported too."""
-        with self._lock:
-            return (self._done
-                    + [(f.number, f.number) for f in self._failed]
-                    + [(r.first, r.last) for r in self._refused]
-                    + [(chunk.first + chunk.reported, chunk.last)
-                       for chunk in self._chunks if chunk.jobs]
-                    + [(chunk.first, chunk.last) for chunk in self._leases])
+    def holds(self) -> list[Range]:
+        """Return all that is in hand, the unreported too.
 
-    def doing(self) -> List[str]:
-        """Which jobs are being done and since when, a line each."""
+        Not more ranges than a message may hold: what is left out the master
+        gives to others, and a late report of it is taken all the same.
+        """
+        with self._lock:
+            return merged(
+                self._done
+                + [(failed.number, failed.number) for failed in self._failed]
+                + [(refused.first, refused.last) for refused in self._refused]
+                + [(chunk.first, chunk.last) for chunk in self._leases]
+                + [jobs for chunk in self._chunks
+                   for jobs in chunk.unreported()])[:RANGES]
+
+    def doing(self) -> list[str]:
+        """Return which jobs are being done and since when, a line each."""
         with self._lock:
             now = self._clock()
             return [f'in hand: job {chunk.current()} of this start; '
@@ -255,7 +208,7 @@ class Backlog:
         """Forget what has not been begun but for these ranges."""
         with self._lock:
             self._leases = deque(part for chunk in self._leases
-                                 for part in _parts(chunk, ranges))
+                                 for part in chunk.within(ranges))
             for chunk in self._chunks:
                 chunk.keep = ranges
             self._interrupt()
@@ -276,7 +229,7 @@ class Backlog:
     def drain(self) -> None:
         """Begin no more jobs."""
         with self._lock:
-            self._draining = True
+            self.leaving.set()
             self._interrupt()
 
     def recall(self) -> None:
@@ -285,10 +238,10 @@ class Backlog:
             self._recalled = True
             self._interrupt()
 
-    def give_back(self) -> List[Range]:
-        """What is to be given back and is not begun; it is let go of."""
+    def give_back(self) -> list[Range]:
+        """Let go of what is to be given back and is not begun; return it."""
         with self._lock:
-            if not (self._draining or self._recalled):
+            if not self._stopped:
                 return []
             ranges = [(chunk.first, chunk.last) for chunk in self._leases]
             self._leases.clear()
@@ -311,10 +264,15 @@ class Backlog:
     def _empty(self) -> bool:
         return not self._chunks and not self._leases
 
+    @property
+    def _stopped(self) -> bool:
+        """Whether none of what is in hand is to be begun."""
+        return self._recalled or self.leaving.is_set()
+
     def _offers(self) -> bool:
         """Whether there is something for a worker to take."""
         return bool(self._leases) and not (
-            self._draining or self._recalled or len(self._failed) >= URGENT)
+            self._stopped or len(self._failed) >= URGENT)
 
     def _tell(self) -> None:
         self._changes += 1
@@ -325,8 +283,8 @@ class Backlog:
         if self._state() != self._known:
             self._tell()
 
-    def _state(self) -> Tuple[bool, bool, bool]:
-        """What the link acts on, of what changes with each chunk."""
+    def _state(self) -> tuple[bool, bool, bool]:
+        """Return what the link acts on, of what changes with each chunk."""
         return bool(self._leases), self._empty, self._idle > 0
 
     def _interrupt(self) -> None:
@@ -335,40 +293,14 @@ class Backlog:
         self._tell()
 
     def _slice(self) -> Chunk:
-        """The next chunk: a whole lease, or a share of it for one of many."""
+        """Return the next chunk: a lease, or a share of it for one of many.
+
+        A share is of whole lists.
+        """
         chunk = self._leases.popleft()
-        count = _round_up(-(-len(chunk.jobs) //
-                          (2 * self.workers)), self.batch)
-        if self.workers > 1 and count < len(chunk.jobs):
-            self._leases.appendleft(Chunk(chunk.first + count,
-                                          chunk.jobs[count:]))
-            chunk = Chunk(chunk.first, chunk.jobs[:count])
+        share = -(-len(chunk.jobs) // (2 * self.workers))
+        share = -(-share // self.batch) * self.batch
+        if self.workers > 1 and share < len(chunk.jobs):
+            chunk, rest = chunk.split(share)
+            self._leases.appendleft(rest)
         return chunk
-
-    def _note_done(self, chunk: Chunk, finished: int) -> None:
-        """The first ``finished`` jobs of a chunk are finished."""
-        first = chunk.first + chunk.reported
-        stop = chunk.first + finished
-        if stop <= first:
-            return
-        chunk.reported = finished
-        for number in chunk.failed:
-            if first <= number < stop:
-                if first < number:
-                    self._done.append((first, number - 1))
-                first = number + 1
-        if first < stop:
-            self._done.append((first, stop - 1))
-
-
-def _round_up(count: int, step: int) -> int:
-    return -(-count // step) * step
-
-
-def _parts(chunk: Chunk, ranges: Sequence[Range]) -> List[Chunk]:
-    """What of a chunk is in these ranges."""
-    return [Chunk(max(first, chunk.first),
-                  chunk.jobs[max(first - chunk.first, 0):
-                             last - chunk.first + 1])
-            for first, last in ranges
-            if first <= chunk.last and last >= chunk.first]

@@ -1,7 +1,11 @@
 """A slave's own speed: how many jobs it should ask for."""
 
-GROWTH = 8                  # how much faster a slave may be than last known
-MEMORY = 3                  # spans that a slave looks back
+from __future__ import annotations
+
+# How many times as fast as it last was a slave is taken to be, at most.
+GROWTH = 8
+# So many spans a slave looks back.
+MEMORY = 3
 
 
 class Pace:
@@ -31,5 +35,5 @@ class Pace:
         self._seen = seen_jobs, seen_seconds
 
     def want(self) -> int:
-        """How many jobs to ask for: a span of work for every worker."""
+        """Return how many jobs to ask for: a span of work for every worker."""
         return -(-self._jobs // self.batch) * self.batch * self.workers

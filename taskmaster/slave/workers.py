@@ -1,42 +1,46 @@
-"""The workers of a slave: they take runs of jobs and call the handler.
+"""The workers of a slave: they take chunks of jobs and call the handler.
 
 One worker is the main thread, so that `signal`, `sqlite3` and debuggers
 behave; more of them are threads; for an `async` handler they are tasks of
 one event loop, on the main thread.
 """
 
+from __future__ import annotations
+
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import OperatorError
+from ..timing import STANDARD, Timing
 from ..usercode.handler import Handler, Ways
 from ..usercode.signature import Function
-from .backlog import Backlog, Chunk
+from .backlog import Backlog
+from .chunk import Chunk
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:       # most slaves do without
     import asyncio
 
-NAP = 0.5               # seconds between two looks whether to hurry
-BEATS = 8               # in the time that a job may take
+# So many signs of life a slave gives in the time that a job may take.
+BEATS = 8
 
 
 class Workers:
     """``backlog.workers`` of them, which call ``handler``.
 
-    ``leaving`` is set when the slave is to end soon; ``watchdog`` is where to
-    write who is at which job, for a supervisor to see, if it wants to.
+    ``watchdog`` is where to write who is at which job, for a supervisor to
+    see, if it wants to.
     """
 
     def __init__(self, backlog: Backlog, handler: Handler,
-                 leaving: threading.Event,
-                 watchdog: Optional[Watchdog] = None):
+                 watchdog: Watchdog | None = None,
+                 timing: Timing = STANDARD):
         self._backlog = backlog
         self._handler = handler
-        self._leaving = leaving
         self._watchdog = watchdog
-        self._errors: List[OperatorError] = []
+        self._timing = timing
+        self._errors: list[OperatorError] = []
 
     def run(self, ready: Callable[[], None]) -> None:
         """Work until there are no more jobs.
@@ -82,8 +86,8 @@ class Workers:
                         break
                     self._handler.work(
                         self._watched(call, chunk, slot), chunk,
-                        Ways(partial(backlog.fail, chunk), self._leaving.wait,
-                             chunk.interrupt))
+                        Ways(partial(backlog.fail, chunk),
+                             backlog.leaving.wait, chunk.interrupt))
                     backlog.bring(chunk)
         except OperatorError as error:
             self._errors.append(error)
@@ -127,7 +131,7 @@ class Workers:
             beat.cancel()
             await asyncio.wait([beat])
 
-    async def _task(self, call: Function, waiting: 'asyncio.Lock') -> None:
+    async def _task(self, call: Function, waiting: asyncio.Lock) -> None:
         backlog = self._backlog
         while True:
             # One waits for all, on a thread, as there may be thousands.
@@ -147,9 +151,10 @@ class Workers:
 
     async def _pause(self, seconds: float) -> None:
         import asyncio
-        while seconds > 0 and not self._leaving.is_set():
-            await asyncio.sleep(min(seconds, NAP))
-            seconds -= NAP
+        nap = self._timing.nap
+        while seconds > 0 and not self._backlog.leaving.is_set():
+            await asyncio.sleep(min(seconds, nap))
+            seconds -= nap
 
     async def _beat_async(self) -> None:
         """Tell the supervisor that the event loop goes on.

@@ -376,7 +376,7 @@ def handle_job(job):
 def test_25_another_protocol(work):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate')
-    other = 'from taskmaster.slave import slave\nslave.PROTOCOL = 99\n'
+    other = 'from taskmaster.slave import link\nlink.PROTOCOL = 99\n'
     slave = launch(work, other, 'slave', 'migrate', master.host)
     assert slave.code() == 76
     line = slave.err.splitlines()[-1]
@@ -411,6 +411,7 @@ import threading
 from functools import partial
 from recorder import record
 from taskmaster.usercode.handler import Handler
+from taskmaster.slave.link import Identity
 from taskmaster.slave.slave import Slave
 from taskmaster.wire.client import connect
 
@@ -429,7 +430,7 @@ def handle(job):
 
 def work(number):
     Slave(lambda: connect(('127.0.0.1', int(sys.argv[1])), b'sesame'),
-          Handler(handle, 0), f'slave {number}', f'crowd:{number}'
+          Handler(handle, 0), Identity(f'slave {number}', f'crowd:{number}')
           ).run()
 
 

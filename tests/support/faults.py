@@ -16,13 +16,18 @@ ALL = range(1, 1001)
 
 # What takes a minute in earnest; the heartbeats stay ten times as fast.
 QUICK = '''
+from functools import partial
+
 from taskmaster.master import ledger, master
 from taskmaster.slave import slave
+from taskmaster.timing import STANDARD
 from taskmaster.wire import messages
 
 ledger.EXPIRY, ledger.GRACE = 1.2, 0.4
-messages.WAIT_SECONDS, slave.BEAT = 0.5, 1
-slave.BACKOFF = 0.01, 0.1
+messages.WAIT_SECONDS = 0.5
+slave.Slave = partial(slave.Slave, timing=STANDARD._make({
+    **STANDARD._asdict(), 'wait': 0.5, 'beats': 1.0, 'first_backoff': 0.01,
+    'longest_backoff': 0.1}.values()))
 master.TICK, master.SAVE, master.FAREWELL = 0.05, 0.1, 0.5
 '''
 

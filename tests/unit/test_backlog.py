@@ -7,7 +7,9 @@ from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
                                  precondition, rule, run_state_machine_as_test)
 
 from taskmaster.slave.backlog import URGENT, Backlog
-from taskmaster.wire.messages import RANGES, Report
+from taskmaster.wire import fields
+from taskmaster.wire.fields import RANGES
+from taskmaster.wire.messages import Report
 
 
 def leased(*leases, **options):
@@ -45,7 +47,7 @@ def test_a_run_is_a_whole_lease_for_one_worker():
 def test_several_workers_share_a_lease():
     backlog = leased((1, 12), workers=3)
     assert [len(backlog.take().jobs) for _ in range(3)] == [2, 2, 2]
-    assert sorted(backlog.holds()) == [(1, 2), (3, 4), (5, 6), (7, 12)]
+    assert backlog.holds() == [(1, 12)]
 
 
 def test_take_waits_for_a_lease():
@@ -299,7 +301,7 @@ def test_what_is_behind_a_job_that_hangs_is_given_back():
     work(run, 2)
     backlog.recall()
     assert backlog.give_back() == [(6, 10), (3, 5)]
-    assert done(backlog) == [(1, 1)] and backlog.holds() == [(1, 1), (2, 2)]
+    assert done(backlog) == [(1, 1)] and backlog.holds() == [(1, 2)]
     backlog.fail(run, ValueError())
     assert [f.number for f in backlog.report(RUN).failed] == [2]
 
@@ -344,6 +346,31 @@ def test_holds_is_all_that_the_master_has_no_word_of():
     backlog.refuse(20, 21, 'x')
     held = sorted(n for a, b in backlog.holds() for n in range(a, b + 1))
     assert held == [8, 9, 10, 11, 12, 20, 21]
+
+
+def test_a_list_that_is_done_and_reported_is_held_no_more():
+    """Though its worker has not brought it back yet."""
+    backlog = leased((1, 5), (6, 2))
+    run = backlog.take()
+    run.done = 5
+    backlog.reported(backlog.report(RUN))
+    assert backlog.holds() == [(6, 7)]
+    fields.ranges([list(pair) for pair in backlog.holds()])
+    backlog.bring(run)
+    assert done(backlog) == [] and backlog.holds() == [(6, 7)]
+
+
+def test_a_slave_of_thousands_of_workers_can_say_what_it_holds():
+    """Every other job is reported, so no two ranges can be joined."""
+    count = RANGES + 100
+    backlog = leased((1, 2 * count), workers=count, batch=2)
+    for _ in range(count):
+        backlog.take().done = 1
+    while backlog.appetite().unreported or backlog.report(RUN).done:
+        backlog.reported(backlog.report(RUN))
+    held = backlog.holds()
+    assert held == [(n, n) for n in range(2, 2 * RANGES + 1, 2)]
+    assert fields.ranges([list(pair) for pair in held]) == held
 
 
 def test_keep_forgets_what_another_has():
@@ -494,7 +521,7 @@ class Machine(RuleBasedStateMachine):
     @property
     def stopped(self):
         backlog = self.backlog
-        return (backlog._draining or backlog._recalled
+        return (backlog.leaving.is_set() or backlog._recalled
                 or len(backlog._failed) >= URGENT)
 
     @rule(count=st.integers(1, 8))
@@ -619,7 +646,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_out_of_hand(self):
-        if hasattr(self, 'hand'):
+        if hasattr(self, 'backlog'):
             open = set(range(1, self.number)) - set(self.outcomes)
             held = set(self.held())
             # Failures are reported at once, a run up to where it is known
@@ -631,7 +658,7 @@ class Machine(RuleBasedStateMachine):
             assert not (held & set(self.outcomes)) - failed
 
     def teardown(self):
-        if not hasattr(self, 'hand'):
+        if not hasattr(self, 'backlog'):
             return
         self.sent = None
         self.backlog.drain()

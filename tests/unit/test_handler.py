@@ -6,7 +6,7 @@ import os
 import pytest
 
 from taskmaster.errors import ConfigError, OperatorError, UsageError
-from taskmaster.slave.backlog import Chunk
+from taskmaster.slave.chunk import Chunk
 from taskmaster.usercode import handler as handlers
 from taskmaster.usercode.handler import Handler, Ways, run_each
 

@@ -1,31 +1,43 @@
 """The slave, on a real session and queue through a link in memory."""
 
 import threading
+import time
 from collections import Counter
 
 import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
                    MemoryMaster, greet, take, until)
 
-from taskmaster.errors import (ConfigError, KeyRefused, TaskmasterError,
-                               Unreachable)
+from taskmaster.errors import (ConfigError, Fault, KeyRefused,
+                               TaskmasterError, Unreachable)
 from taskmaster.master.ledger import GRACE
-from taskmaster.slave import slave as module
+from taskmaster.settings import Settings
+from taskmaster.slave.backlog import Backlog
+from taskmaster.slave.link import Identity, LinkLoop
+from taskmaster.slave.parent import CONNECTED, OVER, RETIRED
 from taskmaster.slave.slave import Slave
+from taskmaster.timing import STANDARD
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire import messages
-from taskmaster.wire.messages import Introduction, Jobs, Report
+from taskmaster.wire.messages import Introduction, Jobs, Report, Wait
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(module, 'BACKOFF', (0.001, 0.01))
+# It connects anew at once.
+QUICK = STANDARD._replace(first_backoff=0.001, longest_backoff=0.01)
 
 
-def make(master, handle, retries=0, most=None, **options):
-    """A slave; ``most`` bounds what it asks for at once."""
-    slave = Slave(master.connect, Handler(handle, retries), 's1', 'host:1',
-                  **options)
+def of(connect, handle=print, identity=Identity('s1', 'host:1'), retries=0,
+       timing=QUICK, tell=lambda news: None, clock=time.monotonic,
+       **settings):
+    """A slave with these settings."""
+    return Slave(connect, Handler(handle, retries), identity,
+                 Settings(**settings), tell, timing=timing, clock=clock)
+
+
+def make(master, handle, most=None, module=None, after=None, **options):
+    """A slave of that master; ``most`` bounds what it asks for at once."""
+    slave = of(master.connect, handle,
+               Identity('s1', 'host:1', module, after), **options)
     if most:
         slave._backlog._pace.want = lambda: most
     return slave
@@ -75,7 +87,7 @@ def test_a_whole_run(workers):
     master = MemoryMaster(range(1000), size=1000)
     seen = []
     master.finish()
-    make(master, seen.append, workers=workers).run()
+    make(master, seen.append, threads=workers).run()
     assert Counter(seen) == Counter(range(1000))
     assert master.queue.watermark() == (1000, 999)
     if workers == 1:
@@ -94,7 +106,7 @@ def test_several_workers_work_side_by_side():
     master = MemoryMaster(range(12))
     together = threading.Barrier(3)
     master.finish()
-    make(master, lambda job: together.wait(LONG), workers=3).run()
+    make(master, lambda job: together.wait(LONG), threads=3).run()
     assert master.queue.complete
 
 
@@ -119,7 +131,7 @@ def test_failures_are_reported_and_the_run_goes_on():
 def test_every_job_fails():
     master = MemoryMaster(range(300))
     master.finish()
-    make(master, lambda job: 1 / 0, workers=3).run()
+    make(master, lambda job: 1 / 0, threads=3).run()
     assert len(master.failed) == 300
 
 
@@ -169,11 +181,12 @@ def test_the_last_job_goes_to_a_slave_that_only_seems_busy():
         master.queue.hello(Introduction(1, '', name, name, 1, None, None,
                                         None, [], None), object())
     free = make(master, lambda job: None)       # no worker has come yet
-    free._link = master.connect()
-    free._hello()
-    assert free.step()
+    link = free._link
+    link._link = master.connect()
+    link.hello()
+    assert link.step()
     assert free._backlog.holds() == [(1, 1)]
-    free._link.close()
+    link.cut()
 
 
 # -- connections that drop ------------------------------------------------
@@ -193,7 +206,7 @@ def test_a_drop_in_any_call_repeats_nothing(when, workers):
             if job % 7 == 3:
                 raise ValueError(job)
 
-        make(master, handle, workers=workers, most=4).run()
+        make(master, handle, threads=workers, most=4).run()
         finished.result()
         assert sorted(seen) == [*range(30)], (call, master.calls)
         assert [job.job for job in master.failed] == [3, 10, 17, 24]
@@ -238,10 +251,10 @@ def test_what_another_slave_has_got_meanwhile_is_not_done_here():
             assert back.wait(LONG)
         return master.connect()
 
-    slave = Slave(connect, Handler(gate, 0), 's1', 'host:1')
+    slave = of(connect, gate)
     working = Background(slave.run)
     gate.wait()
-    until(lambda: slave._backlog.holds() == [(1, 1), (2, 2)])
+    until(lambda: slave._backlog.holds() == [(1, 2)])
     lost.append(1)
     slave._link.cut()
     until(lambda: master.queue.sessions == 0)
@@ -274,7 +287,7 @@ def test_late_done_of_a_slave_that_was_given_up_counts():
     def handle(job):
         seen.append(job)
         if job == 0:
-            until(lambda: slave._refused)   # its link says nothing for now
+            until(lambda: slave._link._refused)     # it says nothing for now
             with queue._lock:
                 queue._ledger.lose('s1')
 
@@ -294,7 +307,7 @@ def test_a_new_run_gets_nothing_of_the_old_one():
     place = [old]
     gate = Gate()
     slave = make(place[0], gate, most=5)
-    slave._connect = lambda: place[0].connect()
+    slave._link._connect = lambda: place[0].connect()
     working = Background(slave.run)
     gate.wait()
     gate.release()
@@ -318,8 +331,7 @@ def test_a_stopped_master_is_waited_for():
     new = MemoryMaster(['job'], run='run-2')
     place = [old]
     seen = []
-    slave = Slave(lambda: place[0].connect(),
-                  Handler(seen.append, 0), 's1', 'host:1')
+    slave = of(lambda: place[0].connect(), seen.append)
     working = Background(slave.run)
     until(lambda: 'exchange' in methods(old))
     old.queue.finish('stopped')
@@ -335,8 +347,7 @@ def test_another_run_on_the_address_ends_a_slave():
     new = MemoryMaster([1], name='mod shard=2', run='run-2')
     place = [old]
     seen = []
-    slave = Slave(lambda: place[0].connect(),
-                  Handler(seen.append, 0), 's1', 'host:1')
+    slave = of(lambda: place[0].connect(), seen.append)
     working = Background(slave.run)
     until(lambda: 'exchange' in methods(old))
     place[0] = new
@@ -379,7 +390,7 @@ def test_a_refused_key_is_not_tried_again():
         raise KeyRefused('another key')
 
     with pytest.raises(KeyRefused):
-        Slave(connect, Handler(print), 's1', 'host:1').run()
+        of(connect).run()
     assert calls == [1]
 
 
@@ -391,8 +402,7 @@ def test_no_master_within_the_timeout():
         raise ConnectionRefusedError('nobody there')
 
     with pytest.raises(Unreachable, match='5 s.*nobody there.*--timeout'):
-        Slave(connect, Handler(print), 's1', 'host:1', timeout=5,
-              clock=clock).run()
+        of(connect, timeout=5, clock=clock).run()
     assert clock.now == 1005
 
 
@@ -409,8 +419,8 @@ def test_the_timeout_counts_from_the_last_word_of_a_master():
         clock.forward(1)
         raise OSError('gone')
 
-    slave = Slave(connect, Handler(print), 's1', 'host:1', timeout=5,
-                  clock=clock, connected=lambda: clock.forward(10))
+    slave = of(connect, timeout=5, clock=clock,
+               tell=lambda news: clock.forward(10))
     working = Background(slave.run)
     until(lambda: 'exchange' in methods(master))
     served[0].cut()
@@ -419,21 +429,32 @@ def test_the_timeout_counts_from_the_last_word_of_a_master():
     assert clock.now == 1000 + 4 + 10 + 5
 
 
-def test_an_error_of_ours_ends_a_slave(caplog):
+def test_an_error_of_ours_ends_a_slave():
     def connect():
         raise KeyError('bug')
 
-    with pytest.raises(TaskmasterError, match="KeyError.'bug'") as info:
-        Slave(connect, Handler(print), 's1', 'host:1').run()
+    with pytest.raises(Fault, match="link thread .KeyError: 'bug'") as info:
+        of(connect).run()
     assert info.value.exit_code == 70
+    assert "raise KeyError('bug')" in info.value.traceback
 
 
-def test_each_connection_is_told():
+def test_the_parent_is_told_once():
     told = []
     master = MemoryMaster([1], fault=Dropping(BEFORE, 1))
     master.finish()
-    make(master, print, connected=lambda: told.append(1)).run()
-    assert len(told) == 2
+    make(master, print, tell=told.append).run()
+    assert methods(master).count('hello') == 2
+    assert told == [CONNECTED, OVER]
+
+
+def test_the_parent_is_told_of_a_quota_that_is_used_up():
+    told = []
+    master = MemoryMaster(range(10))
+    of(master.connect, identity=Identity('s1', 'host:1', quota=3),
+       tell=told.append).run()
+    assert told == [CONNECTED, RETIRED]
+    assert master.queue.watermark() == (3, 2)
 
 
 def test_the_predecessor_is_named_until_a_master_knows():
@@ -458,15 +479,14 @@ def test_an_idle_slave_leaves_at_once():
     until(lambda: master.queue.sessions == 0)
 
 
-def test_a_slave_that_looks_for_a_master_leaves_at_once(monkeypatch):
-    monkeypatch.setattr(module, 'BACKOFF', (1000.0, 1000.0))
+def test_a_slave_that_looks_for_a_master_leaves_at_once():
     tried = threading.Event()
 
     def connect():
         tried.set()
         raise OSError('nobody')
 
-    slave = Slave(connect, Handler(print), 's1', 'host:1')
+    slave = of(connect, print)
     working = Background(slave.run)
     assert tried.wait(LONG)
     slave.leave()
@@ -523,7 +543,7 @@ def test_leaving_with_the_report_on_its_way_loses_nothing():
 def test_leaving_just_as_a_new_run_welcomes():
     master = MemoryMaster(range(10))
     gate = Gate()
-    slave = make(master, gate, connected=lambda: slave.leave())
+    slave = make(master, gate, tell=lambda news: slave.leave())
     slave.run()
     assert gate.seen == []
     assert master.queue.watermark() == (0, None)
@@ -538,7 +558,7 @@ def test_leaving_while_no_master_answers_gives_up_what_is_in_hand():
             raise OSError('gone')
         return master.connect()
 
-    slave = Slave(connect, Handler(gate, 0), 's1', 'host:1')
+    slave = of(connect, gate)
     working = Background(slave.run)
     gate.wait()
     slave.leave()
@@ -546,6 +566,35 @@ def test_leaving_while_no_master_answers_gives_up_what_is_in_hand():
     gate.release()
     working.result()
     assert gate.seen == [0]
+
+
+# -- one step of the link -------------------------------------------------
+
+class Scripted:
+    """A connection whose replies are given beforehand."""
+
+    def __init__(self, *replies):
+        self.calls, self._replies = [], list(replies)
+
+    def call(self, method, *args, wait=0):
+        self.calls.append((method, args))
+        return self._replies.pop(0)
+
+
+def test_who_has_given_all_back_asks_for_more_at_once():
+    """Not for nothing, waiting, as long as it had something to give back."""
+    backlog = Backlog()
+    link = LinkLoop(None, Identity('s1', 'host:1'), backlog, 60.0)
+    backlog.add(1, ['job'])
+    chunk = backlog.take()
+    link._link = Scripted(Wait(0.1, ''))
+    backlog.recall()
+    next(chunk.iterator)
+    backlog.bring(chunk)
+    assert link.step()
+    (method, (report, want, prefetch, wait)), = link._link.calls
+    assert method == 'exchange' and report.done == [(1, 1)]
+    assert want >= 1 and not prefetch and wait == STANDARD.wait
 
 
 # -- a slave does not spin ------------------------------------------------
@@ -572,7 +621,7 @@ def test_a_slave_of_a_paused_queue_does_not_spin():
 def test_a_busy_slave_that_gets_no_more_does_not_spin(workers):
     master = MemoryMaster([1])
     gate = Gate()
-    slave = make(master, gate, workers=workers)
+    slave = make(master, gate, threads=workers)
     working = Background(slave.run)
     gate.wait()
     assert quiet(master) <= 2
@@ -591,7 +640,7 @@ def test_a_barred_slave_does_not_spin(workers):
     assert type(queue.exchange('s0', Report(RUN, [], [], []), 1, False, 0.0,
                                session)) is Jobs
     gate = Gate()
-    slave = make(master, gate, workers=workers, after='s0')
+    slave = make(master, gate, threads=workers, after='s0')
     working = Background(slave.run)
     gate.wait()
     assert gate.seen == [1]

@@ -23,7 +23,7 @@ class Team:
         self.backlog = Backlog(count)
         self.ready = threading.Event()
         self.workers = Workers(self.backlog, Handler(function, **options),
-                               threading.Event(), shared)
+                               shared)
         self.working = Background(self.workers.run, self.ready.set)
 
     def give(self, first, last):

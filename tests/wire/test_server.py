@@ -726,14 +726,14 @@ def test_many_slaves_at_once(serve):
 SLAVE = '''
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
-from taskmaster.slave import slave
+from taskmaster.slave import link, slave
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire import client
 from functools import partial
 address = ('127.0.0.1', int(sys.argv[2]))
 seen = []
 slave.Slave(lambda: client.connect(address, b'a key for tests'),
-            Handler(seen.append, 0), 's1', 'host:1').run()
+            Handler(seen.append, 0), link.Identity('s1', 'host:1')).run()
 assert seen == [{'n': n, 'text': 'x' * 1000} for n in range(3000)], seen
 print(sys.version_info[:2])
 '''
