@@ -1,7 +1,5 @@
 """What the tests of the queue, the wire and the slave share."""
 
-import uuid
-
 import postgres
 import pytest
 from fakes import KEY, Direct
@@ -26,13 +24,17 @@ SINGLE = {
 
 
 def pytest_collection_modifyitems(items):
-    """Group what shares something; `smoke` is all but most process tests."""
+    """Group what shares something.
+
+    `smoke` is all but the long hunts and most of the process tests.
+    """
     for item in items:
         groups = [SINGLE[name] for name in item.fixturenames
                   if name in SINGLE]
         if groups:
             item.add_marker(pytest.mark.xdist_group(groups[0]))
-        if 'process' not in item.path.parts:
+        if not ('process' in item.path.parts
+                or item.get_closest_marker('hunt')):
             item.add_marker('smoke')
 
 
@@ -105,5 +107,5 @@ def postgres_server():
 
 @pytest.fixture
 def database(postgres_server):
-    """How to connect to a new, empty database."""
-    return postgres_server.create(f'test_{uuid.uuid4().hex[:12]}')
+    """How to connect to a database with nothing in it."""
+    return postgres_server.emptied()

@@ -1,5 +1,6 @@
 """What a slave has in hand."""
 
+import pytest
 from fakes import RUN, Background, Clock, until
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -685,6 +686,7 @@ def ranges(numbers):
     return found
 
 
+@pytest.mark.hunt
 def test_whatever_the_order_each_number_has_one_outcome():
     run_state_machine_as_test(Machine, settings=settings(
         max_examples=150, stateful_step_count=40, deadline=None,

@@ -11,6 +11,7 @@ LEDGER_EXAMPLES=20000 makes a long hunt, LEDGER_STEPS longer histories.
 
 import os
 
+import pytest
 from fakes import check_books
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -729,5 +730,6 @@ def hunt(machine, monkeypatch, options):
     run_state_machine_as_test(machine, settings=options)
 
 
+@pytest.mark.hunt
 def test_ledger(monkeypatch):
     hunt(LedgerMachine, monkeypatch, profile(EXAMPLES or 150))

@@ -233,6 +233,7 @@ MUTANTS = [mutant for mutant in list(globals().values())
            and mutant is not Run and issubclass(mutant, (Ledger, Run))]
 
 
+@pytest.mark.hunt
 @pytest.mark.parametrize('mutant', MUTANTS, ids=lambda mutant:
                          mutant.__name__)
 def test_the_machine_catches(mutant, monkeypatch):

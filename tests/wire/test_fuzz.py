@@ -15,6 +15,7 @@ import sys
 import threading
 from contextlib import suppress
 
+import pytest
 from fakes import KEY, LONG, RUN, Background, Direct, check_books, greet, take
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,7 @@ def served(door):
         done = [(first, first + len(jobs) - 1)]
 
 
+@pytest.mark.hunt
 @settings(max_examples=-(-MESSAGES // AT_ONCE),
           suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, min_size=AT_ONCE, max_size=AT_ONCE))
