@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from .. import logs
 from ..settings import Settings
-from .progress import Progress
+
+if TYPE_CHECKING:       # slaves have none
+    from .progress import Progress
 
 
 def new_progress(settings: Settings) -> Progress:
     """The status line, with the log beside it where that is ours."""
+    from .progress import Progress
     line = Progress(sys.stderr, not settings.no_progress)
     if not logs.are_standard():
         _show_by(line.handler())

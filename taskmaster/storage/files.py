@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import secrets
-from datetime import datetime, timezone
 from typing import Any, BinaryIO, Iterable
 
 from ..errors import SaveError
@@ -94,11 +93,13 @@ def unwritable(path: str, error: OSError) -> SaveError:
 
 def to_iso(seconds: float) -> str:
     """Unix seconds as text that a person can read, in UTC."""
+    from datetime import datetime, timezone     # slaves have no use for it
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
 def from_iso(text: str) -> float:
     """Unix seconds of what ``to_iso`` gave; ValueError if it is not that."""
+    from datetime import datetime
     return datetime.fromisoformat(text).timestamp()
 
 
