@@ -19,6 +19,7 @@ setup(
         'taskmaster.iterators', 'taskmaster.master', 'taskmaster.slave',
         'taskmaster.storage', 'taskmaster.supervisor', 'taskmaster.usercode',
         'taskmaster.wire'],
+    package_data={'taskmaster': ['py.typed']},
     python_requires='>=3.9',
     install_requires=['progressbar2'],
     entry_points={'console_scripts': [

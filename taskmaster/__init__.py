@@ -1,8 +1,13 @@
-"""Taskmaster: run a function once over a billion rows, on many machines.
+"""Run a function once over a billion rows, on many machines.
 
-From Python: `Taskmaster(callback, source, ...).start()`; what it raises is
-a `TaskmasterError`.
+    from taskmaster import Taskmaster
+    Taskmaster(handle_job, get_jobs, slaves=4).start()
+
+See `help(taskmaster.Taskmaster)`; what it raises is a `TaskmasterError`.
+`taskmaster.iterators` has walks of a table for `get_jobs`.
 """
+
+from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,3 +25,7 @@ def __getattr__(name: str) -> Any:
         from .api import Taskmaster
         return Taskmaster
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return [*__all__, 'iterators', 'example', '__version__', '__doc__']
