@@ -9,13 +9,14 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SCRIPTS = 'master', 'slave', 'spawn', 'run', 'ctl'
 PACKAGE = 'taskmaster'
 
 
-def main() -> NoReturn:
+def main(**options: Any) -> NoReturn:
+    """Run the script that the command line names; with a ``timing``, say."""
     _leave_folder()
     script = sys.argv[1] if len(sys.argv) > 1 else ''
     if script not in SCRIPTS:
@@ -23,7 +24,8 @@ def main() -> NoReturn:
         output.to_stderr(
             f'usage: python -m {PACKAGE} {{{",".join(SCRIPTS)}}} ...')
         sys.exit(2)
-    importlib.import_module(f'{PACKAGE}.cli.{script}').main(sys.argv[2:])
+    importlib.import_module(f'{PACKAGE}.cli.{script}').main(
+        sys.argv[2:], **options)
     raise AssertionError('a script exits')
 
 

@@ -15,10 +15,18 @@ EX_USAGE = 2            # what argparse uses; sysexits has 64
 
 
 class TaskmasterError(Exception):
-    """Something that stops a command: ``str()`` is one line for a person."""
+    """Something that stops a command: ``str()`` is one line for a person.
 
-    exit_code = os.EX_SOFTWARE
-    said = False        # whether the person has been told already
+    ``exit_code`` is for one that another process has decided on; otherwise
+    it is that of the class.
+    """
+
+    exit_code: int = os.EX_SOFTWARE
+
+    def __init__(self, text: str, exit_code: int | None = None):
+        super().__init__(text)
+        if exit_code is not None:
+            self.exit_code = exit_code
 
 
 class UsageError(TaskmasterError):

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator
 
 from . import logs
 from .console.progress import Progress, Status
-from .console.summary import Summary
+from .console.summary import Outcome, Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
                      TooManyFailures, UsageError)
 from .master.ledger import FailedJob
@@ -106,8 +106,9 @@ class Inline:
                 finally:
                     self._progress.finish(self._status())
                     if code is not None:
-                        self._summary.say(self._finished, recorder, code,
-                                          limited=limited)
+                        self._summary.say(Outcome(
+                            code, self._finished, recorder.failed,
+                            recorder.failures.path, limited=limited))
         finally:
             recorder.close()
 

@@ -7,11 +7,13 @@ from typing import Callable, Sequence
 from . import logs
 from .address import Address
 from .console.progress import Progress
-from .errors import OperatorError, TooManyFailures, UsageError
+from .errors import (OperatorError, TaskmasterError, TooManyFailures,
+                     UsageError)
 from .master.making import make_master
 from .settings import Settings
 from .supervisor.child import slave_command
 from .supervisor.supervisor import Supervisor
+from .timing import STANDARD, Timing
 from .usercode.source import Source
 
 log = logs.logger(__name__)
@@ -25,13 +27,15 @@ class Local:
 
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
-                 settings: Settings, path: Sequence[str] | None = None):
+                 settings: Settings, path: Sequence[str] | None = None,
+                 timing: Timing = STANDARD):
         if settings.tls_cert and not settings.tls_ca:
             raise UsageError('--tls-cert is for the master; give --tls-ca '
                              'too, for the slaves that it starts')
+        self.said: TaskmasterError | None = None    # as of Master
         self._count = settings.slaves
         self._master = make_master(source, address, key, progress, settings,
-                                   any_port=settings.host is None)
+                                   settings.host is None, timing)
         bound = self._master.open()
         self._supervisor = Supervisor(
             slave_command(handler, bound, settings, quiet=True),
@@ -50,13 +54,18 @@ class Local:
         try:
             code = self._run()
         except TooManyFailures as error:
-            error.exit_code = max(error.exit_code, self._at_the_end())
-            raise
+            self.said = TooManyFailures(str(error), max(
+                error.exit_code, self._at_the_end()))
+            raise self.said from None
         theirs = self._at_the_end()
         if theirs:
             log.error('what follows the yield of setup raised in a slave '
                       '(exit code %d)', theirs)
         return max(code, theirs)
+
+    def close(self) -> None:
+        """As `Master.close`; `run` has done it."""
+        self._master.close()
 
     def _run(self) -> int:
         try:
@@ -67,6 +76,7 @@ class Local:
                 self._supervisor.stop()
             self._supervisor.close()
             self._master.close()
+            self.said = self._master.said
 
     def _at_the_end(self) -> int:
         """The exit code for a slave that ended badly, or 0."""

@@ -12,6 +12,7 @@ from ..console.status import lines
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..settings import Settings, as_rate
 from ..text import summary
+from ..timing import STANDARD, Timing
 from ..wire.key import key
 from ..wire.messages import COMMANDS, RATE
 from .script import Script, main_of, trust_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 STATUS = 'status'
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, timing: Timing) -> int:
     command, value = settings.command, settings.value
     if command not in (STATUS, *COMMANDS):
         raise UsageError(f'there is no command {command!r}; give '
@@ -48,9 +49,7 @@ def run(settings: Settings) -> int:
     finally:
         link.close()
     if isinstance(reply, Refused):
-        refused = TaskmasterError(reply.line)
-        refused.exit_code = reply.code
-        raise refused
+        raise TaskmasterError(reply.line, reply.code)
     if not isinstance(reply, Overview):
         print_line(reply.line)
     elif settings.json:
@@ -90,5 +89,6 @@ SCRIPT = Script(
 ''', run)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    main_of(SCRIPT, arguments)
+def main(arguments: Sequence[str] | None = None,
+         timing: Timing = STANDARD) -> NoReturn:
+    main_of(SCRIPT, arguments, timing)

@@ -9,11 +9,12 @@ from ..console.output import new_progress
 from ..console.signals import Signals
 from ..settings import Settings
 from ..usercode.naming import parse_arguments
+from ..timing import STANDARD, Timing
 from ..wire.key import key
-from .script import Script, ended, main_of
+from .script import Script, main_of, served
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, timing: Timing) -> int:
     # First, as it may load a module that the current folder has too.
     shown = None if settings.dry_run else new_progress(settings)
     from ..master.making import make_master
@@ -25,15 +26,12 @@ def run(settings: Settings) -> int:
         return rehearse(source, settings)
     secret, place = key(settings.key, settings.key_file), address(
         settings.host)
-    master = make_master(source, place, secret, shown, settings)
+    master = make_master(source, place, secret, shown, settings,
+                         timing=timing)
     master.open()
     Signals(master.stop, master.tell,
             lambda: master.stopped_from_afar).install()
-    try:
-        code = master.run()
-    finally:
-        master.close()
-    return ended(code, master.stopped_by)
+    return served(master)
 
 
 SCRIPT = Script(
@@ -46,5 +44,6 @@ SCRIPT = Script(
 ''', run)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    main_of(SCRIPT, arguments)
+def main(arguments: Sequence[str] | None = None,
+         timing: Timing = STANDARD) -> NoReturn:
+    main_of(SCRIPT, arguments, timing)

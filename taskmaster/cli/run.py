@@ -11,11 +11,12 @@ from ..console.signals import Signals
 from ..errors import UsageError
 from ..settings import Settings
 from ..usercode.naming import parse_arguments
+from ..timing import STANDARD, Timing
 from ..wire.key import key
-from .script import Script, ended, main_of
+from .script import Script, main_of, served
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, timing: Timing) -> int:
     if ':' in settings.target:
         raise UsageError('tm-run takes a module or a file; name the '
                          'functions with --get-jobs and --handle-job')
@@ -42,9 +43,9 @@ def run(settings: Settings) -> int:
     from ..local import Local
     local = Local(source, handler, address(settings.host),
                   key(settings.key, settings.key_file), shown, printer(shown),
-                  settings)
+                  settings, timing=timing)
     Signals(local.stop, local.tell, local.stopped_from_afar).install()
-    return ended(local.run(), local.stopped_by)
+    return served(local)
 
 
 SCRIPT = Script(
@@ -61,5 +62,6 @@ SCRIPT = Script(
 ''', run)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    main_of(SCRIPT, arguments)
+def main(arguments: Sequence[str] | None = None,
+         timing: Timing = STANDARD) -> NoReturn:
+    main_of(SCRIPT, arguments, timing)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Callable, NamedTuple, NoReturn, Sequence
+from typing import (TYPE_CHECKING, Callable, NamedTuple, NoReturn, Protocol,
+                    Sequence)
 
 from .. import logs
 from ..console.output import flush, set_up_logging, to_stderr
 from ..console.signals import die_by
 from ..errors import Fault, TaskmasterError
 from ..settings import ENV_KEY, Settings, made
+from ..timing import Timing
 from .options import parser_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,23 @@ class Script(NamedTuple):
     name: str
     about: str
     examples: str       # commands to copy
-    run: Callable[[Settings], int]      # gives the exit code
+    run: Callable[[Settings, Timing], int]      # gives the exit code
+
+
+class Runner(Protocol):
+    """What serves a run: a Master, alone or with slaves."""
+
+    said: TaskmasterError | None    # ended the run, and is logged already
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal that stopped it."""
+
+    def run(self) -> int:
+        """Return the exit code, or raise what ended the run."""
+
+    def close(self) -> None:
+        """Let go of files and lock."""
 
 
 def trust_of(settings: Settings) -> Context | None:
@@ -35,6 +53,19 @@ def trust_of(settings: Settings) -> Context | None:
         return None
     from ..wire.tls import trusting
     return trusting(settings.tls_ca)
+
+
+def served(runner: Runner) -> int:
+    """Run to the end; return the exit code, or die by the signal."""
+    try:
+        code = runner.run()
+    except TaskmasterError as error:
+        if error is not runner.said:
+            raise
+        return error.exit_code
+    finally:
+        runner.close()
+    return ended(code, runner.stopped_by)
 
 
 def ended(code: int, signalled: int | None) -> int:
@@ -49,15 +80,8 @@ def say(lines: Sequence[str]) -> None:
         log.info('%s', line)
 
 
-def _say(name: str, error: TaskmasterError) -> None:
-    """One line, after the traceback that belongs to it, if one does."""
-    traceback = getattr(error, 'traceback', '')
-    if traceback:
-        to_stderr(traceback.rstrip('\n'))
-    to_stderr(f'{name}: {error}')
-
-
-def main_of(script: Script, arguments: Sequence[str] | None) -> NoReturn:
+def main_of(script: Script, arguments: Sequence[str] | None,
+            timing: Timing) -> NoReturn:
     """Parse, run, and exit with the code of what came of it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
@@ -66,18 +90,23 @@ def main_of(script: Script, arguments: Sequence[str] | None) -> NoReturn:
     os.environ.pop(ENV_KEY, None)       # not for what the operator starts
     set_up_logging(settings.log_level)
     try:
-        code = script.run(settings)
+        code = script.run(settings, timing)
     except TaskmasterError as error:
-        if not error.said:
-            _say(parser.prog, error)
-        code = error.exit_code
+        code = _show(error, parser.prog)
     except KeyboardInterrupt:           # while the signals are not ours
         flush()
         die_by(signal.SIGINT)
         code = 130
-    except Exception as unforeseen:
-        fault = Fault.of(unforeseen, parser.prog)
-        _say(parser.prog, fault)
-        code = fault.exit_code
+    except Exception as error:          # never exit code 1: jobs failed
+        code = _show(Fault.of(error, parser.prog), parser.prog)
     flush()
     sys.exit(code)
+
+
+def _show(error: TaskmasterError, who: str) -> int:
+    """Tell the person of an error; return its exit code."""
+    traceback = getattr(error, 'traceback', '')
+    if traceback:
+        to_stderr(traceback.rstrip('\n'))
+    to_stderr(f'{who}: {error}')
+    return error.exit_code

@@ -15,13 +15,14 @@ from .. import logs
 from ..address import address
 from ..console.signals import Signals
 from ..settings import Settings
+from ..timing import STANDARD, Timing
 from ..wire.key import key
 from .script import Script, ended, main_of, say, trust_of
 
 log = logs.logger(__name__)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, timing: Timing) -> int:
     import faulthandler
 
     from ..slave.link import Identity
@@ -53,7 +54,7 @@ def run(settings: Settings) -> int:
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota))
     slave = Slave(lambda: connect(place, secret, tls), handler, identity,
-                  settings, tell, watchdog)
+                  settings, tell, watchdog, timing)
     stopped: list[int] = []
 
     def stop(number: int) -> None:
@@ -79,5 +80,6 @@ SCRIPT = Script(
 ''', run)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    main_of(SCRIPT, arguments)
+def main(arguments: Sequence[str] | None = None,
+         timing: Timing = STANDARD) -> NoReturn:
+    main_of(SCRIPT, arguments, timing)

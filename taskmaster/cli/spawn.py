@@ -11,6 +11,7 @@ from ..console.output import print_line, to_stderr
 from ..console.signals import Signals
 from ..errors import TaskmasterError
 from ..settings import Settings
+from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 from ..wire.key import key
 from .script import Script, ended, main_of, say, trust_of
@@ -18,7 +19,7 @@ from .script import Script, ended, main_of, say, trust_of
 log = logs.logger(__name__)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, timing: Timing) -> int:
     from ..supervisor.child import slave_command
     from ..supervisor.supervisor import Supervisor
     secret, place = key(settings.key, settings.key_file), address(
@@ -68,5 +69,6 @@ SCRIPT = Script(
 ''', run)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    main_of(SCRIPT, arguments)
+def main(arguments: Sequence[str] | None = None,
+         timing: Timing = STANDARD) -> NoReturn:
+    main_of(SCRIPT, arguments, timing)

@@ -1,21 +1,24 @@
 """What is said at the end of a run: what was done, what failed, and why."""
 
+from __future__ import annotations
+
 import os
 import signal
 import time
 from collections import Counter
 from datetime import timedelta
-from typing import Callable, Iterable, Optional
+from typing import Callable, Iterable, NamedTuple
 
 from .. import logs
 from ..errors import EX_FAILED_JOBS
-from ..master.recorder import Recorder
 from ..text import short
 
 log = logs.logger(__name__)
 
-FREQUENT = 3        # errors that are named
-KINDS = 1000        # errors told apart; of more only the class is counted
+# Errors that are named.
+FREQUENT = 3
+# Errors told apart; of more only the class is counted.
+KINDS = 1000
 
 WHY = {
     os.EX_OK: 'complete',
@@ -24,6 +27,20 @@ WHY = {
     os.EX_UNAVAILABLE: 'no slave is left, and none of them found the master',
     os.EX_SOFTWARE: 'code outside of a job raised',
     os.EX_IOERR: 'the last save did not succeed'}
+
+
+class Outcome(NamedTuple):
+    """How a start has ended."""
+
+    code: int                       # its exit code
+    finished: int                   # jobs, in this start
+    failed: int                     # jobs in the failures file, of any start
+    failures: str                   # the path of that
+    twice: int = 0                  # jobs of this start done once more
+    slaves: int | None = None       # that have come, if there were any
+    stopped_by: int | None = None   # a signal
+    limited: bool = False           # ended by --limit
+    fault: bool = False             # ours
 
 
 class Summary:
@@ -36,10 +53,10 @@ class Summary:
         self.failed = 0
         self._clock = clock
         self._began = clock()
-        self._kinds: 'Counter[str]' = Counter()
+        self._kinds: Counter[str] = Counter()
 
     def add(self, errors: Iterable[str]) -> None:
-        """A line for each job that has failed: ``ValueError: bad``."""
+        """Count a line for each job that has failed: ``ValueError: bad``."""
         for error in errors:
             self.failed += 1
             kind = short(error)
@@ -47,37 +64,32 @@ class Summary:
                 kind = short(error.partition(':')[0])
             self._kinds[kind] += 1
 
-    def say(self, finished: int, recorder: Recorder, code: int, twice: int = 0,
-            slaves: Optional[int] = None, stopped_by: Optional[int] = None,
-            limited: bool = False) -> None:
-        """Log how the start went, and why it has ended.
-
-        ``finished`` jobs were finished in it, ``twice`` of them more than
-        once, by ``slaves``.
-        """
+    def say(self, outcome: Outcome) -> None:
+        """Log how the start went, and why it has ended."""
+        finished = outcome.finished
         seconds = max(self._clock() - self._began, 1e-9)
-        by = '' if slaves is None else f'; slaves: {slaves}'
-        if not finished and not code and stopped_by is None:
+        by = '' if outcome.slaves is None else f'; slaves: {outcome.slaves}'
+        if not finished and not outcome.code and outcome.stopped_by is None:
             log.info('no jobs')
         else:
             log.info('%d jobs in %s (%.2f/s): %d done, %d failed, %d done '
                      'twice%s', finished, timedelta(seconds=int(seconds)),
                      finished / seconds, finished - self.failed, self.failed,
-                     twice, by)
+                     outcome.twice, by)
         for kind, count in self._kinds.most_common(FREQUENT):
             log.info('failed: %d x %s', count, kind)
-        if recorder.failed:
-            log.info('%d failed jobs are in %s', recorder.failed,
-                     recorder.failures.path)
-        log.info('%s', reason(code, stopped_by, limited))
+        if outcome.failed:
+            log.info('%d failed jobs are in %s', outcome.failed,
+                     outcome.failures)
+        log.info('%s', reason(outcome))
 
 
-def reason(code: int, stopped_by: Optional[int] = None,
-           limited: bool = False) -> str:
-    """Why a run has ended, for a person."""
-    if stopped_by is not None:
-        return (f'stopped by {signal.Signals(stopped_by).name}; start again '
-                'to go on')
-    said = ('ended by --limit; start again to go on' if limited
-            else WHY.get(code, 'ended'))
-    return f'{said} (exit code {code})'
+def reason(outcome: Outcome) -> str:
+    """Return why a run has ended, for a person."""
+    if outcome.stopped_by is not None:
+        return (f'stopped by {signal.Signals(outcome.stopped_by).name}; '
+                'start again to go on')
+    said = ('ended by --limit; start again to go on' if outcome.limited
+            else 'a fault of taskmaster itself' if outcome.fault
+            else WHY.get(outcome.code, 'ended'))
+    return f'{said} (exit code {outcome.code})'

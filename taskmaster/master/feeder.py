@@ -5,81 +5,96 @@ Only StopIteration is the end of the source; whatever else comes out of it
 stops the run, after what is queued has finished.
 """
 
-import pickle
-import threading
-from itertools import chain, islice
-from typing import Any, Callable, Iterator, Optional
+from __future__ import annotations
 
-from ..errors import OperatorError
+import pickle
+from itertools import islice
+from typing import Any, Callable, Iterator
+
+from ..errors import Fault, OperatorError, TaskmasterError
+from ..service import Service
 from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
 
+# What the source yields when it yields nothing.
+_NONE = object()
 
-class Feeder(threading.Thread):
-    """Feeds ``queue`` from what ``source()`` yields.
+
+class Feeder(Service):
+    """Feeds ``queue`` from what ``source()`` yields, on this thread.
 
     ``skip`` says of the first job whether an earlier run has finished it;
-    ``limit`` is how many jobs to feed at most.
+    ``limit`` is how many jobs to feed at most; ``failed`` as of a Service.
 
-    After the thread has ended `error` is None, or why it ended early.
+    After the thread has ended `error` is None, or why the source ended
+    early.
     """
 
     def __init__(self, queue: JobQueue, source: Opener,
                  skip: Callable[[Any], bool] = lambda job: False,
-                 limit: Optional[int] = None):
-        super().__init__(name='feeder', daemon=True)
-        self.error: Optional[OperatorError] = None
+                 limit: int | None = None,
+                 failed: Callable[[TaskmasterError], None] = lambda e: None):
+        super().__init__('feeder', self._run, failed)
+        self.error: OperatorError | None = None
         self._queue = queue
         self._source = source
         self._skip = skip
         self._limit = limit
 
-    def run(self) -> None:
+    def _run(self) -> None:
         try:
             jobs = after_last(opened(self._source), self._skip, self._limit)
-            self._feed(self._guarded(jobs))
+            first = next(jobs, _NONE)
+            job = _copied(first)
         except BaseException as error:
             self.error = raised(error)
-        finally:
-            self._queue.end()
+        else:
+            if first is not _NONE and self._queue.put(job):
+                self._feed(jobs, first)
+        self._queue.end()
 
-    def _guarded(self, jobs: Iterator[Any]) -> Iterator[Any]:
-        """The first job, safe from a source that changes it, and the rest.
-
-        A source that yields one object again and again is found out at
-        its second job; the first, by then leased and perhaps saved as the
-        watermark, must be what it was when it was yielded.
-        """
-        for first in jobs:
-            if not isinstance(first, MUTABLE):
-                return chain((first,), jobs)
-            try:
-                copy = pickle.loads(pickle.dumps(first, PICKLE))
-            except Exception:       # it will fail as a job, by its key
-                copy = first
-            self._queue.put(copy)
-            for second in jobs:
-                if second is first:
-                    raise same_again(second)
-                return chain((second,), jobs)
-        return jobs
-
-    def _feed(self, jobs: Iterator[Any]) -> None:
+    def _feed(self, jobs: Iterator[Any], previous: Any) -> None:
         """The hot path: once per job, without a lock."""
         queue = self._queue
         waiters = queue.waiters
-        previous = None
         while True:
             page, room = queue.page()
             append = page.append
-            for job in islice(jobs, room):
-                if job is previous and isinstance(job, MUTABLE):
-                    raise same_again(job)
-                previous = job
-                append(job)
-                if waiters and not queue.waking:
-                    queue.wake()
+            try:
+                for job in islice(jobs, room):
+                    if job is previous and isinstance(job, MUTABLE):
+                        raise same_again(job)
+                    previous = job
+                    append(job)
+                    if waiters and not queue.waking:
+                        self._wake()
+            except Fault:
+                raise
+            except BaseException as error:
+                self.error = raised(error)
+                return
             if len(page) < room or not room:
                 return
+
+    def _wake(self) -> None:
+        try:
+            self._queue.wake()
+        except BaseException as error:      # no fault of the source
+            raise Fault.of(error, 'the feeder thread') from error
+
+
+def _copied(job: Any) -> Any:
+    """Return the first job, safe from a source that changes it.
+
+    A source that yields one object again and again is found out at its
+    second job; the first, by then leased and perhaps saved as the watermark,
+    must be what it was when it was yielded.
+    """
+    if not isinstance(job, MUTABLE):
+        return job
+    try:
+        return pickle.loads(pickle.dumps(job, PICKLE))
+    except BaseException:       # it will fail as a job, by its key
+        return job

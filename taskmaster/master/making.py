@@ -10,6 +10,7 @@ from ..address import Address
 from ..console.progress import Progress
 from ..errors import ConfigError, UsageError
 from ..settings import Settings
+from ..timing import STANDARD, Timing
 from ..usercode.source import Source
 from ..wire.key import exposure
 from ..wire.fields import RUN_NAME
@@ -24,7 +25,7 @@ log = logs.logger(__name__)
 
 def make_master(source: Source, address: Address, key: bytes,
                 progress: Progress, settings: Settings,
-                any_port: bool = False) -> Master:
+                any_port: bool = False, timing: Timing = STANDARD) -> Master:
     """A master as the settings of `tm-master` want it.
 
     Raises UsageError or ConfigError.
@@ -36,7 +37,7 @@ def make_master(source: Source, address: Address, key: bytes,
     for warning in exposure(address, key, tls is not None):
         log.warning('%s', warning)
     return Master(make_recorder(source, settings), address, key, progress,
-                  settings, any_port, tls)
+                  settings, any_port, tls, timing)
 
 
 def state_path(source: Source, settings: Settings) -> str:

@@ -141,9 +141,7 @@ class LinkLoop:
             backlog.workers, identity.module, self._start_id, self._run,
             backlog.holds(), identity.after))
         if isinstance(welcome, Refused):
-            error = TaskmasterError(welcome.line)
-            error.exit_code = welcome.code
-            raise error
+            raise TaskmasterError(welcome.line, welcome.code)
         # The master knows of the dead one now.
         self._identity = identity._replace(after=None)
         if not self._connected:

@@ -169,8 +169,7 @@ def handle_job(job):
         block('here')
     record(job)
 ''')
-    master = launch(work, 'from taskmaster.master import master\n'
-                    'master.STUCK = 0.1',
+    master = launch(work, 'TIMING = TIMING._replace(stuck=0.1)',
                     'master', 'migrate')
     slave = work.start('slave', 'migrate', master.host)
     master.says(r'\| job 300 \(key 300\) is with ')

@@ -153,8 +153,7 @@ def test_retry_failed(work, failed):
 def test_retry_failed_ends_in_the_middle(work, failed, how):
     """What was resolved is, and the others are still there."""
     work.touch('mended-at-last')
-    run = launch(work, 'from taskmaster.master import master\n'
-                 'master.SAVE = 0.1',
+    run = launch(work, 'TIMING = TIMING._replace(save=0.1)',
                  'run', 'migrate', '1', '--retry-failed')
     eventually(lambda: work.has('here'))
     assert work.finish('master', 'migrate').code() == 75

@@ -237,10 +237,8 @@ def handle_job(job):
     time.sleep(0.0001)
     assert job != 50
 ''')
-    run = launch(work, '''
-from taskmaster.master import master
-master.SAVE, master.PATIENCE = 0.1, 0.3
-''', 'run', 'migrate', '2')
+    run = launch(work, 'TIMING = TIMING._replace(save=0.1, patience=0.3)',
+                 'run', 'migrate', '2')
     run.says('^warning: cannot save .*No space left')
     # Nothing is leased any more: two lines with one number.
     stays = run.says(r'^Current Job: (\d+) .*jobs cannot be recorded\n'
@@ -275,10 +273,8 @@ def handle_job(job):
     record(job)
     assert job != 50
 ''')
-    run = launch(work, '''
-from taskmaster.master import master
-master.SAVE, master.PATIENCE = 0.1, 0.5
-''', 'run', 'migrate', '1')
+    run = launch(work, 'TIMING = TIMING._replace(save=0.1, patience=0.5)',
+                 'run', 'migrate', '1')
     assert run.code() == 74
     assert 'No space left' in run.err
     assert work.state()['key'] == 49
@@ -354,8 +350,7 @@ def get_jobs(last=0):
     block('here', until='never')
     yield 0
 ''')
-    run = launch(work, 'from taskmaster.master import master\n'
-                 'master.QUIET = 0.5',
+    run = launch(work, 'TIMING = TIMING._replace(quiet=0.5)',
                  'run', 'migrate', '1')
     run.says(r'waiting for get_jobs, \d+ s$')
     run.stop(signal.SIGTERM)
@@ -512,8 +507,7 @@ def handle_job(job):
         block(f'at-{{job}}', until=f'go-{{job}}')
     record(job)
 ''')
-    run = launch(work, 'from taskmaster.master import master\n'
-                 'master.SAVE = 0.1',
+    run = launch(work, 'TIMING = TIMING._replace(save=0.1)',
                  'run', 'migrate', '1')
     eventually(lambda: work.has('at-300'))
     eventually(lambda: work.has('migrate.state'), 'a save')

@@ -485,8 +485,7 @@ def handle_job(job):
         block('stuck')
     record(job)
 ''')
-    master = launch(work, 'from taskmaster.master import master\n'
-                    'master.STUCK = 0.5',
+    master = launch(work, 'TIMING = TIMING._replace(stuck=0.5)',
                     'master', 'migrate', 'count=10000')
     one = work.start('slave', 'migrate', master.host)
     eventually(lambda: work.has('stuck'))

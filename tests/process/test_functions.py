@@ -693,7 +693,8 @@ def test_what_a_run_is_doing_on_sigusr1(work):
 
 def test_nothing_finishes_for_a_minute(work):
     work.write('migrate.py', BLOCKED)
-    master = quick(work, 'master', 'migrate', also='master.STILL = 0.3\n')
+    master = quick(work, 'master', 'migrate',
+                   also='TIMING = TIMING._replace(still=0.3)\n')
     slave = quick(work, 'slave', 'migrate', master.host)
     master.says(r'^warning: nothing has finished for a minute: job 300 '
                 r'\(key 300\) is with \S+:\d+ for \d+ s$', times=2)

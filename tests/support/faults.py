@@ -16,19 +16,16 @@ ALL = range(1, 1001)
 
 # What takes a minute in earnest; the heartbeats stay ten times as fast.
 QUICK = '''
-from functools import partial
-
-from taskmaster.master import ledger, master
-from taskmaster.slave import slave
-from taskmaster.timing import STANDARD
+from taskmaster.master import ledger
 from taskmaster.wire import messages
 
+TIMING = TIMING._replace(
+    expiry=1.2, grace=0.4, user_timeout=1.0, wait=0.5, busy_wait=0.5, beats=1,
+    longest_beat=0.1, first_backoff=0.01, longest_backoff=0.1, tick=0.05,
+    save=0.1, farewell=0.5)
+# Of rooms that do not take their times from that yet.
 ledger.EXPIRY, ledger.GRACE = 1.2, 0.4
 messages.WAIT_SECONDS = 0.5
-slave.Slave = partial(slave.Slave, timing=STANDARD._make({
-    **STANDARD._asdict(), 'wait': 0.5, 'beats': 1.0, 'first_backoff': 0.01,
-    'longest_backoff': 0.1}.values()))
-master.TICK, master.SAVE, master.FAREWELL = 0.05, 0.1, 0.5
 '''
 
 # The master dies at one step of what it writes: STEP is ('state' or
@@ -38,10 +35,10 @@ import os
 import signal
 from functools import partial
 
-from taskmaster.master import master, recorder
+from taskmaster.master import recorder
 
 STEP = {}
-master.SAVE = 0.05
+TIMING = TIMING._replace(save=0.05)
 
 
 class System:
@@ -111,16 +108,18 @@ def fork():
 
 
 def launch(work, settings, name, *words, on=(), **options):
-    """Start ``tm-NAME`` with some constants set, and nothing else.
+    """Start ``tm-NAME`` with a ``TIMING`` of its own, and nothing else.
 
+    ``settings`` is code that makes it from the standard one.
     ``on`` is what goes before it, if it is to run on another host.
     """
     script = f'launch_{len(work.programs)}.py'
-    work.write(script, f'{settings}\n' + textwrap.dedent('''
+    work.write(script, textwrap.dedent('''
         from taskmaster.__main__ import main
-
+        from taskmaster.timing import STANDARD as TIMING
+    ''') + f'{settings}\n' + textwrap.dedent('''
         if __name__ == '__main__':
-            main()
+            main(timing=TIMING)
     '''))
     if name in ('master', 'run') and not any(
             word.startswith('--host') for word in words):

@@ -1,24 +1,22 @@
 """What is said at the end."""
 
 import logging
-from types import SimpleNamespace
 
 import pytest
 from fakes import Clock
 
 from taskmaster.console import summary
-from taskmaster.console.summary import Summary, reason
+from taskmaster.console.summary import Outcome, Summary, reason
 
 
 @pytest.fixture
 def said(caplog):
-    """``said(tally, finished, ...)``: the lines."""
-    def say(tally, finished, code, failed=0, **options):
+    """``said(count, finished, ...)``: the lines."""
+    def say(count, finished, code, failed=0, **options):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            tally.say(finished, SimpleNamespace(
-                failed=failed, failures=SimpleNamespace(path='x.failures')),
-                code, **options)
+            count.say(Outcome(code, finished, failed, 'x.failures',
+                              **options))
         return [record.getMessage() for record in caplog.records]
     return say
 
@@ -54,13 +52,15 @@ def test_errors_that_all_differ_take_no_memory():
     assert max(map(len, count._kinds)) <= 100
 
 
-@pytest.mark.parametrize('given, text', [
-    ((0,), 'complete (exit code 0)'),
-    ((0, None, True), 'ended by --limit; start again to go on '
-                      '(exit code 0)'),
-    ((65,), 'stopped by --max-failures (exit code 65)'),
-    ((74,), 'the last save did not succeed (exit code 74)'),
-    ((78,), 'ended (exit code 78)'),
-    ((1, 2), 'stopped by SIGINT; start again to go on')])
-def test_the_reason(given, text):
-    assert reason(*given) == text
+@pytest.mark.parametrize('code, given, text', [
+    (0, {}, 'complete (exit code 0)'),
+    (0, {'limited': True}, 'ended by --limit; start again to go on '
+                           '(exit code 0)'),
+    (65, {}, 'stopped by --max-failures (exit code 65)'),
+    (70, {}, 'code outside of a job raised (exit code 70)'),
+    (70, {'fault': True}, 'a fault of taskmaster itself (exit code 70)'),
+    (74, {}, 'the last save did not succeed (exit code 74)'),
+    (78, {}, 'ended (exit code 78)'),
+    (1, {'stopped_by': 2}, 'stopped by SIGINT; start again to go on')])
+def test_the_reason(code, given, text):
+    assert reason(Outcome(code, 10, 0, 'x.failures', **given)) == text

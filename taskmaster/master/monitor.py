@@ -1,0 +1,148 @@
+"""The monitor: how a run is going, for a person and for `tm-ctl`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+from .. import __version__, logs
+from ..console.progress import SHOWN_WINDOW, Rate, Status, estimate
+from ..text import summary
+from ..timing import Timing
+from .jobqueue import JobQueue, Oldest
+from .recorder import Recorder
+from .throttle import Throttle
+
+log = logs.logger(__name__)
+
+# Looks at the queue, after which the older ones count half.
+LOOKS = 40
+# Slaves that are named when nothing has finished for long.
+NAMED = 3
+
+
+class Monitor:
+    """Tells what goes on in ``queue``, and counts what helps to tell.
+
+    ``total`` is how many jobs there are in the whole source, if known.
+    `look` is for one thread, the others for any.
+    """
+
+    def __init__(self, queue: JobQueue, recorder: Recorder,
+                 throttle: Throttle, total: int | None, timing: Timing,
+                 clock: Callable[[], float] = time.monotonic):
+        self._queue = queue
+        self._recorder = recorder
+        self._throttle = throttle
+        self._total = total
+        self._timing = timing
+        self._clock = clock
+        self._speed = Rate(SHOWN_WINDOW)
+        self._starved = 0, 0        # looks at the queue: empty, and all
+        self._source_seen = 0, 0.0  # jobs fed, and when that changed
+        self._finished = 0, 0.0     # jobs, and when that was said last
+
+    @property
+    def countable(self) -> bool:
+        """Whether to ask the operator how many jobs there are."""
+        return (self._total is None and self._recorder.whole
+                and self._recorder.source.count is not None)
+
+    def count(self) -> None:
+        """Ask the operator how many jobs there are in all."""
+        ask = self._recorder.source.count
+        assert ask is not None
+        try:
+            total = ask()
+            self._total = None if total is None else int(total)
+        except BaseException as error:
+            log.warning('count_jobs raised %s; there will be no ETA',
+                        summary(error))
+
+    def look(self) -> Status:
+        """Take note of how it goes, now and then; return that."""
+        status = self.status()
+        self._speed.add(self._clock(), status.current)
+        empty, looks = self._starved
+        if looks >= LOOKS:
+            empty, looks = empty // 2, looks // 2
+        self._starved = (empty + (status.queued < self._queue.maxsize // 2),
+                         looks + 1)
+        self._say_when_still(status)
+        return status
+
+    def status(self) -> Status:
+        """Return what the line tells."""
+        counts = self._queue.counts()
+        return Status(self._recorder.count + counts.finished, counts.queued,
+                      counts.slaves, self._recorder.failed
+                      + counts.unrecorded, self._reason() or self._stuck(),
+                      self._total)
+
+    def report(self) -> dict[str, Any]:
+        """Return what `tm-ctl status --json` shows."""
+        queue = self._queue
+        status, oldest = self.status(), queue.oldest()
+        rate = self._speed.per_second()
+        return {
+            'run': queue.name, 'version': __version__,
+            'state': self._reason() or 'running',
+            'paused': self._recorder.paused, 'current': status.current,
+            'total': status.total, 'failed': status.failed, 'rate': rate,
+            'limit': self._throttle.rate, 'eta': estimate(status, rate),
+            'queued': status.queued, 'size': queue.maxsize,
+            'slower': self._slower(),
+            'oldest': None if oldest is None else {
+                'number': self._recorder.count + oldest.number,
+                'key': self._recorder.shown_key(oldest.job),
+                'slave': oldest.slave, 'age': oldest.age},
+            'slaves': [slave._asdict() for slave in queue.slaves()]}
+
+    def _slower(self) -> str:
+        """Return who of source, slaves and the rate is waited for."""
+        empty, looks = self._starved
+        if 2 * empty > looks and not self._queue.ended:
+            return 'source'
+        return ('rate' if self._throttle.rate and not self._queue.ended
+                else 'slaves')
+
+    def _reason(self) -> str:
+        """Return why nothing is leased, or what is waited for, or ''."""
+        queue = self._queue
+        if queue.held:
+            return queue.held
+        fed, since = self._source_seen
+        now = self._clock()
+        if queue.fed != fed or queue.qsize() or not since:
+            self._source_seen = queue.fed, now
+        elif now - since > self._timing.quiet and not queue.exhausted:
+            return f'waiting for get_jobs, {now - since:.0f} s'
+        return ''
+
+    def _stuck(self) -> str:
+        """Return which job is held up while the others go on, or ''."""
+        oldest = self._queue.oldest()
+        if (oldest is not None and oldest.slave
+                and oldest.age > self._timing.stuck):
+            return self._held(oldest)
+        return ''
+
+    def _say_when_still(self, status: Status) -> None:
+        """A line when nothing has finished for a minute, and each minute."""
+        finished, since = self._finished
+        now = self._clock()
+        if status.current != finished or not since:
+            self._finished = status.current, now
+        elif now - since >= self._timing.still:
+            self._finished = finished, now
+            holders = self._queue.holders()
+            if holders:
+                log.warning('nothing has finished for a minute: %s%s',
+                            '; '.join(map(self._held, holders[:NAMED])),
+                            f'; and {len(holders) - NAMED} slaves more'
+                            if len(holders) > NAMED else '')
+
+    def _held(self, oldest: Oldest) -> str:
+        return (f'job {self._recorder.count + oldest.number} '
+                f'(key {self._recorder.shown_key(oldest.job)}) is with '
+                f'{oldest.slave} for {oldest.age:.0f} s')

@@ -1,0 +1,118 @@
+"""The saver: all that a run writes, on a thread of its own.
+
+Failures first, then the watermark, which would otherwise pass jobs that are
+neither done nor written down.  When the files give trouble, jobs go on, and
+what is on disk stays as it is until writing works again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Callable
+
+from .. import logs
+from ..console.summary import Summary
+from ..errors import OperatorError
+from ..text import summary
+from ..timing import Timing
+from .jobqueue import JobQueue
+from .recorder import Recorder
+
+log = logs.logger(__name__)
+
+
+class Saver:
+    """Saves what is new in ``queue`` with the ``recorder``.
+
+    Its `loop` is for a service thread, until `end`; then whoever has joined
+    that saves once more.  ``failed`` is told of a key that cannot be saved,
+    ``errors`` is where failed jobs are counted.
+    """
+
+    def __init__(self, queue: JobQueue, recorder: Recorder, errors: Summary,
+                 failed: Callable[[OperatorError], None], timing: Timing,
+                 clock: Callable[[], float] = time.monotonic):
+        self.trouble: OSError | None = None     # with the files
+        self._since = 0.0                       # when that began
+        self._queue = queue
+        self._recorder = recorder
+        self._errors = errors
+        self._failed = failed
+        self._timing = timing
+        self._clock = clock
+        self._news = threading.Event()
+        self._ended = False
+
+    def wake(self) -> None:
+        """There may be something to record; any thread may call this."""
+        self._news.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    def loop(self) -> None:
+        """Record failures at once, save every second."""
+        due = 0.0
+        while not self._ended:
+            left = due - self._clock()
+            self._news.wait(left if left > 0 else self._timing.save)
+            self._news.clear()
+            if self.trouble is None or self._clock() >= due:
+                self._record()
+            if self._clock() >= due:
+                due = self._clock() + self._timing.save
+                self.save()
+
+    def save(self, complete: bool = False) -> None:
+        """Save failures and watermark, if there is anything new in them."""
+        self._record()
+        try:
+            self._recorder.save(*self._queue.watermark(), complete)
+        except OperatorError as error:
+            self._failed(error)
+        except OSError as error:
+            self._in_trouble(error)
+        else:
+            if self.trouble is not None and not self._queue.unrecorded():
+                self.trouble = None
+                log.info('saving works again')
+
+    def finish(self) -> None:
+        """All is saved that can be: put the files in order."""
+        if self.trouble is None:
+            try:
+                self._recorder.finish()
+            except OSError as error:
+                self.trouble = error
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the trouble has lasted too long to lease more jobs."""
+        return (self.trouble is not None
+                and self._clock() - self._since > self._timing.patience)
+
+    def _record(self) -> None:
+        """Write the failed jobs down, which lets the watermark pass them."""
+        failed = self._queue.unrecorded()
+        if not failed:
+            return
+        try:
+            self._recorder.record(failed)
+        except OSError as error:
+            self._in_trouble(error)
+            if self.out_of_patience:
+                self._queue.hold('failures', 'failed jobs cannot be recorded')
+        else:
+            self._errors.add(job.error for job in failed)
+            self._queue.recorded([job.number for job in failed])
+            self._queue.hold('failures', '')
+
+    def _in_trouble(self, error: OSError) -> None:
+        if self.trouble is None:
+            self._since = self._clock()
+            log.warning('cannot save (%s); jobs go on, but what is on disk '
+                        'stays as it is until this works again',
+                        summary(error))
+        self.trouble = error

@@ -1,0 +1,445 @@
+"""The master: when it is over, what it says; and a fault in any thread.
+
+Its files, its port and its threads are real; slaves are sessions on its
+queue, without a connection.
+"""
+
+import logging
+import threading
+import time
+
+import pytest
+from fakes import LONG, Background, Direct, greet, report, until
+
+from taskmaster.console.progress import Progress
+from taskmaster.errors import (Fault, OperatorError, SaveError,
+                               TaskmasterError, TooManyFailures)
+from taskmaster.master.master import Master
+from taskmaster.master.recorder import Recorder
+from taskmaster.settings import MaxFailures, Settings
+from taskmaster.storage.state import StateFile
+from taskmaster.timing import STANDARD
+from taskmaster.usercode.source import Source
+from taskmaster.wire.messages import (COMPLETE, RATE, STOP, STOPPED, Jobs,
+                                      Over, Recall, Wait)
+
+QUICK = STANDARD._replace(tick=0.01, save=0.02, farewell=2.0,
+                          throttle=0.01)
+
+
+def numbers(last=0, count='20'):
+    return iter(range(last + 1, int(count) + 1))
+
+
+@pytest.fixture
+def make(tmp_path, caplog):
+    """``make(get_jobs, ...)``: an open master, and what it keeps on disk."""
+    caplog.set_level(logging.INFO)
+    made = []
+
+    def master(get_jobs=numbers, recorder=Recorder, timing=QUICK,
+               count_jobs=None, throttle=None, get_key=None, **settings):
+        source = Source(get_jobs, 'mod', '', 'mod.state', get_key=get_key,
+                        count_jobs=count_jobs, throttle=throttle)
+        kept = recorder(source, str(tmp_path / 'mod.state'))
+        one = Master(kept, ('127.0.0.1', 0), b'a key', Progress(None),
+                     Settings(**settings), timing=timing)
+        one.open()
+        made.append(one)
+        return one
+    yield master
+    for one in made:
+        one.queue.drain('the test is over')
+        one.queue.finish(STOPPED)
+        one.close()
+
+
+def state(tmp_path):
+    """What a next start would load."""
+    return StateFile(str(tmp_path / 'mod.state'), 'mod', '').load()
+
+
+class Slave:
+    """Handles jobs one by one in this thread; those of ``bad`` fail."""
+
+    def __init__(self, master, name='s1', bad=()):
+        self.door = Direct(master.queue)
+        self._start = master.queue.start_id
+        self._bad = bad
+        greet(self.door, name)
+
+    def ask(self, wait=0.0, want=1, **finished):
+        """One round trip: the reply."""
+        return self.door.call('exchange', report(
+            start=self._start, **finished), want, False, wait)
+
+    def work(self, most=1 << 30):
+        """Until the run is over or ``most`` are done; the last reply."""
+        done = {}
+        for _ in range(most):
+            reply = self.ask(0.5, **done)
+            done = {}
+            if isinstance(reply, Over):
+                self.door.close()
+                return reply
+            if isinstance(reply, Jobs):
+                first, last = reply.first, reply.first + reply.size - 1
+                done = ({'failed': [first]} if first in self._bad
+                        else {'done': [(first, last)]})
+        return self.ask(want=0, **done)
+
+
+def finished(master, **options):
+    """The outcome of a run with one slave: the code, or what is raised."""
+    running = Background(master.run)
+    slave = Slave(master, **options)
+    slave.work()
+    return running.result()
+
+
+# -- when it is over ------------------------------------------------------
+
+def test_it_is_over_when_all_is_finished(make, tmp_path, caplog):
+    assert finished(make()) == 0
+    saved = state(tmp_path)
+    assert saved.key == 20 and saved.complete
+    assert 'complete (exit code 0)' in caplog.text
+
+
+def test_no_jobs(make, caplog):
+    assert finished(make(lambda last=0: iter(()))) == 0
+    assert 'no jobs' in caplog.text
+
+
+def test_failed_jobs_are_recorded_first(make, tmp_path, caplog):
+    assert finished(make(), bad={3, 7}) == 1
+    saved = state(tmp_path)
+    assert (saved.key, saved.failed, saved.complete) == (20, 2, True)
+    assert '2 failed jobs are in' in caplog.text
+    assert 'complete, but for the failed jobs (exit code 1)' in caplog.text
+
+
+def test_too_many_failures(make, tmp_path):
+    master = make(max_failures=MaxFailures(3))
+    with pytest.raises(TooManyFailures) as caught:
+        finished(master, bad=range(1, 21))
+    assert caught.value is master.said and caught.value.exit_code == 65
+    assert state(tmp_path).failed == 3
+
+
+def test_a_limit_leaves_the_state_to_go_on_from(make, tmp_path, caplog):
+    assert finished(make(limit=5)) == 0
+    saved = state(tmp_path)
+    assert saved.key == 5 and not saved.complete
+    assert 'ended by --limit' in caplog.text
+
+
+def test_an_error_of_the_source_lets_the_others_finish(make, tmp_path):
+    def broken(last=0):
+        yield from range(1, 6)
+        raise ValueError('a bad row')
+
+    master = make(broken)
+    with pytest.raises(OperatorError, match='a bad row'):
+        finished(master)
+    saved = state(tmp_path)
+    assert saved.key == 5 and not saved.complete
+    assert master.said is None          # whoever gets it says it
+
+
+def test_a_stop_waits_for_what_is_in_hand(make, tmp_path):
+    master = make()
+    running = Background(master.run)
+    slave = Slave(master)
+    given = slave.ask(QUICK.wait)
+    assert (given.first, given.size) == (1, 1)
+    master.stop(15)
+    until(lambda: master.queue.draining)
+    assert not master.over() and running.is_alive()
+    assert type(slave.ask()) is Wait    # the job is still in its hands
+    assert slave.ask(QUICK.wait, done=[(1, 1)]) == Over(STOPPED)
+    slave.door.close()
+    assert running.result() == 0
+    assert master.stopped_by == 15 and state(tmp_path).key == 1
+
+
+def test_a_stop_from_afar(make):
+    master = make()
+    running = Background(master.run)
+    slave = Slave(master)
+    assert master.control(STOP, None).startswith('stopping')
+    assert master.stopped_from_afar
+    slave.work()
+    assert running.result() == 0
+
+
+def test_two_errors_the_graver_counts(make):
+    master = make()
+    master.fail(TooManyFailures('too many'))
+    master.fail(TaskmasterError('no slave', 69))
+    assert master.said.exit_code == 69
+    master.fail(TooManyFailures('too many'))
+    with pytest.raises(TaskmasterError) as caught:
+        master.run()
+    assert caught.value.exit_code == 69
+
+
+def test_no_slave_is_left(make, tmp_path):
+    master = make()
+    running = Background(master.run)
+    slave = Slave(master)
+    slave.work(most=4)
+    master.abandon(78)
+    assert isinstance(slave.ask(), (Recall, Wait, Over))
+    slave.door.close()
+    with pytest.raises(TaskmasterError, match='no slave is left') as caught:
+        running.result()
+    assert caught.value.exit_code == 78
+    assert state(tmp_path).key is not None
+
+
+def test_no_slave_is_left_and_none_is_needed(make):
+    master = make()
+    assert finished(master) == 0
+    master.abandon(78)
+    assert master.said is None
+
+
+def test_two_jobs_with_one_key(make, tmp_path):
+    master = make(lambda last=None: iter('aaaaa'))
+    with pytest.raises(OperatorError, match='two jobs have the key'):
+        running = Background(master.run)
+        slave = Slave(master)
+        slave.work(most=1)
+        until(lambda: (tmp_path / 'mod.state').exists())
+        slave.work()
+        running.result()
+    assert not state(tmp_path).complete
+
+
+# -- what it writes -------------------------------------------------------
+
+class FullDisk(Recorder):
+    """Whose failures file cannot be written while ``full``."""
+
+    full = True
+
+    def record(self, failed):
+        if self.full:
+            raise OSError(28, 'No space left on device')
+        super().record(failed)
+
+
+def test_what_cannot_be_recorded_ends_a_run_that_is_done_otherwise(
+        make, tmp_path):
+    master = make(recorder=FullDisk, timing=QUICK._replace(patience=0.1))
+    with pytest.raises(SaveError, match='No space left'):
+        finished(master, bad={3})
+    assert state(tmp_path).key == 2
+    assert master.stopped               # its slaves wait for the next
+
+
+def test_saving_works_again(make, tmp_path, caplog):
+    master = make(recorder=FullDisk)
+    running = Background(master.run)
+    slave = Slave(master, bad={3})
+    until(lambda: slave.work(most=1) and 'cannot save' in caplog.text)
+    master._recorder.full = False
+    until(lambda: 'saving works again' in caplog.text)
+    slave.work()
+    assert running.result() == 1
+    assert state(tmp_path).failed == 1
+
+
+# -- what it tells --------------------------------------------------------
+
+def test_who_is_slower(make):
+    master = make(size=4)
+    assert master.report()['slower'] == 'slaves'
+    for _ in range(3):
+        master._monitor.look()
+    assert master.report()['slower'] == 'source'
+    for job in range(4):
+        master.queue.put(job)
+    for _ in range(4):
+        master._monitor.look()
+    assert master.report()['slower'] == 'slaves'
+    master.control(RATE, 5.0)
+    assert master.report()['slower'] == 'rate'
+    assert master.report()['limit'] == 5.0
+    master.control(RATE, None)
+    assert master.report()['limit'] is None
+
+
+def test_what_is_stuck_is_named(make, caplog):
+    master = make(timing=QUICK._replace(stuck=0.01, still=0.02))
+    running = Background(master.run)
+    slave = Slave(master)
+    assert type(slave.ask(QUICK.wait)) is Jobs
+    until(lambda: 'is with host:s1' in master._monitor.status().state)
+    oldest = master.report()['oldest']
+    assert (oldest['number'], oldest['key'], oldest['slave']) == (
+        1, '1', 'host:s1')
+    until(lambda: 'nothing has finished for a minute: job 1' in caplog.text)
+    slave.ask(want=0, done=[(1, 1)])
+    slave.work()
+    assert running.result() == 0
+
+
+def test_it_says_that_it_waits_for_get_jobs(make):
+    go_on = threading.Event()
+
+    def slow(last=0):
+        go_on.wait(LONG)
+        yield 1
+
+    master = make(slow, timing=QUICK._replace(quiet=0.02))
+    running = Background(master.run)
+    slave = Slave(master)
+    until(lambda: 'waiting for get_jobs' in master.report()['state'])
+    go_on.set()
+    slave.work()
+    assert running.result() == 0
+
+
+@pytest.mark.parametrize('error', [ValueError('no'), SystemExit(0),
+                                   KeyboardInterrupt()])
+def test_functions_that_raise_are_the_operators(make, caplog, error):
+    def raising():
+        raise error
+
+    master = make(count_jobs=raising, throttle=raising)
+    running = Background(master.run)
+    slave = Slave(master)
+    until(lambda: 'throttle raised' in master.report()['state'])
+    until(lambda: 'count_jobs raised' in caplog.text)
+    master.stop(15)
+    slave.work()
+    assert running.result() == 0
+
+
+# -- a fault in any thread ------------------------------------------------
+
+class Planted(BaseException):
+    """What nobody foresaw."""
+
+
+def fail(*_):
+    raise Planted('nobody foresaw it')
+
+
+def once(method):
+    """As ``method``, but the first call of it raises."""
+    calls = []
+
+    def call(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            fail()
+        return method(*args)
+    return call
+
+
+def in_saver(master):
+    master._recorder.save = once(master._recorder.save)
+
+
+def in_saver_for_failures(master):
+    master._recorder.record = once(master._recorder.record)
+
+
+def in_expirer(master):
+    master.queue.expire = fail
+
+
+def in_pacer(master):
+    master.queue.pace = fail
+
+
+def in_throttle(master):
+    hold = master.queue.hold
+    master.queue.hold = lambda who, reason: (
+        fail() if who == 'throttle' else hold(who, reason))
+
+
+def in_counter(master):
+    master._monitor.count = fail
+
+
+def in_feeder(master):
+    master.queue.page = fail
+
+
+def in_feeder_later(master):
+    page, calls = master.queue.page, []
+    master.queue.page = lambda: (calls.append(1) or page() if len(calls) < 3
+                                 else fail())
+
+
+def in_feeder_waking(master):
+    master.queue.wake = fail
+
+
+def in_main(master):
+    master._progress.update = fail
+
+
+def in_main_looking(master):
+    master._monitor.look = fail
+
+
+def in_main_deciding(master):
+    master.over = once(master.over)
+
+
+@pytest.mark.parametrize('plant', [
+    in_saver, in_saver_for_failures, in_expirer, in_pacer, in_throttle,
+    in_counter, in_feeder, in_feeder_later, in_feeder_waking, in_main,
+    in_main_looking, in_main_deciding], ids=lambda plant: plant.__name__)
+def test_a_fault_in_a_thread_ends_the_run(make, tmp_path, caplog, plant):
+    """With 70 and the traceback; what is done and what failed is saved."""
+    def endless(last=0):
+        return iter(range(last + 1, 1 << 40))
+
+    master = make(endless, throttle=lambda: None, count_jobs=lambda: 99,
+                  size=50)
+    plant(master)
+    began = time.monotonic()
+    running = Background(master.run)
+    slave = Slave(master, bad={2})
+    slave.work()
+    with pytest.raises(Fault) as caught:
+        running.result()
+    assert time.monotonic() - began < LONG / 2
+    assert caught.value is master.said and caught.value.exit_code == 70
+    assert 'Planted' in str(caught.value)
+    assert 'nobody foresaw it' in caplog.text and 'in fail' in caplog.text
+    assert 'a fault of taskmaster itself (exit code 70)' in caplog.text
+    saved = state(tmp_path)
+    done = master.queue.counts().finished
+    assert (saved.count if saved else 0) == done
+    if done >= 2:
+        assert saved.failed == 1
+
+
+def test_a_fault_of_the_last_save_too(make):
+    master = make()
+    master._recorder.save = fail
+    running = Background(master.run)
+    Slave(master).work()
+    with pytest.raises(Fault):
+        running.result()
+
+
+def test_a_fault_waits_but_briefly_for_what_is_in_hand(make, tmp_path):
+    """A slave that says nothing more must not keep the end."""
+    master = make(timing=QUICK._replace(farewell=0.1))
+    running = Background(master.run)
+    slave = Slave(master)
+    slave.work(most=3)
+    assert type(slave.ask(QUICK.wait)) is Jobs
+    master.fail(Fault('planted', 'Traceback ...'))
+    with pytest.raises(Fault):
+        running.result()
+    assert state(tmp_path).key == 3
+    assert slave.ask() == Over(COMPLETE)
