@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterable, Union
 from .address import address
 from .console.output import new_progress, printer, set_up_logging
 from .console.signals import Signals
+from .errors import need_the_gil
 from .settings import ENV_KEY, TABLE, Settings, from_python
 from .usercode import handler, targets
 from .usercode.source import from_function, from_iterable
@@ -80,6 +81,7 @@ class Taskmaster:
         save, then do what they did before (KeyboardInterrupt for Ctrl-C);
         elsewhere than on the main thread they are left alone.
         """
+        need_the_gil()
         theirs = os.environ.pop(ENV_KEY, None)
         try:
             return self._start(self._settings)

@@ -7,6 +7,7 @@ then what to do.  The codes are those of sysexits.h (``os.EX_*``).
 from __future__ import annotations
 
 import os
+import sys
 
 from .text import summary
 
@@ -121,3 +122,15 @@ class Fault(TaskmasterError):
         return cls(f'a fault of taskmaster itself, in {where} '
                    f'({summary(error)}); please report it, with the '
                    'traceback', shown)
+
+
+def need_the_gil() -> None:
+    """Raise ConfigError on a Python that runs without it.
+
+    Lists grow here while other threads read them, and more that is safe
+    only where one thread at a time runs Python.
+    """
+    if not getattr(sys, '_is_gil_enabled', lambda: True)():
+        raise ConfigError(
+            'this Python runs without its global interpreter lock, and '
+            'Taskmaster needs it; set PYTHON_GIL=1, or take another Python')

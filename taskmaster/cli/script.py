@@ -11,7 +11,7 @@ from typing import (TYPE_CHECKING, Callable, NamedTuple, NoReturn, Protocol,
 from .. import logs
 from ..console.output import flush, set_up_logging, to_stderr
 from ..console.signals import die_by
-from ..errors import Fault, TaskmasterError
+from ..errors import Fault, TaskmasterError, need_the_gil
 from ..settings import ENV_KEY, Settings, made
 from ..timing import Timing
 from .options import parser_of
@@ -90,6 +90,7 @@ def main_of(script: Script, arguments: Sequence[str] | None,
     os.environ.pop(ENV_KEY, None)       # not for what the operator starts
     set_up_logging(settings.log_level)
     try:
+        need_the_gil()
         code = script.run(settings, timing)
     except TaskmasterError as error:
         code = _show(error, parser.prog)

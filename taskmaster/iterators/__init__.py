@@ -25,3 +25,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_ROOMS[name], __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, '__doc__']
