@@ -42,6 +42,7 @@ class Holder(Protocol):
 _lock = threading.RLock()       # one fork, or one start of a child, at a time
 _masks: list[Any] = []          # of the thread that forks
 _holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+_lasting: list[int] = []
 _calls: list[Callable[[], Callable[[], Any] | None]] = []
 _child = False
 
@@ -49,6 +50,11 @@ _child = False
 def close_in_child(holder: Holder) -> None:
     """Let no child keep what this one holds; it is known weakly."""
     _holders.add(holder)
+
+
+def close_fd_in_child(fd: int) -> None:
+    """The same for a descriptor that is open as long as the process."""
+    _lasting.append(fd)
 
 
 def call_in_child(function: Callable[[], Any]) -> None:
@@ -122,13 +128,14 @@ def _in_child() -> None:
 
 def _let_go() -> None:
     """/dev/null takes the place: the objects still have these numbers."""
-    descriptors = []
+    descriptors = [*_lasting]
     for holder in [*_holders]:
         try:
             descriptors.append(holder.fileno())
         except (OSError, ValueError):
             pass                    # it is closed
     _holders.clear()
+    _lasting.clear()
     try:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError:                 # no more files

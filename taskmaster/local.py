@@ -11,7 +11,7 @@ from .errors import (OperatorError, TaskmasterError, TooManyFailures,
                      UsageError)
 from .master.making import make_master
 from .settings import Settings
-from .supervisor.child import slave_command
+from .supervisor.child import Starter, slave_command
 from .supervisor.supervisor import Supervisor
 from .timing import STANDARD, Timing
 from .usercode.source import Source
@@ -22,7 +22,7 @@ log = logs.logger(__name__)
 class Local:
     """One master in this process, and slaves that it keeps alive.
 
-    The settings are those of `tm-run`; ``path`` is as `Supervisor` has it.
+    The settings are those of `tm-run`; ``path`` is as `Starter` has it.
     """
 
     def __init__(self, source: Source, handler: str, address: Address,
@@ -38,9 +38,11 @@ class Local:
                                    settings.host is None, timing)
         bound = self._master.open()
         self._supervisor = Supervisor(
-            slave_command(handler, bound, settings, quiet=True),
-            key, settings, out, progress.write_line, self._ended,
-            self._master.queue.lost, path)
+            # The master's own lines say it all.
+            Starter(slave_command(handler, bound, settings), key, settings,
+                    out, progress.write_line, quiet=True, path=path,
+                    timing=timing),
+            settings.slaves, self._ended, self._master.queue.lost, timing)
 
     @property
     def stopped_by(self) -> int | None:
@@ -99,5 +101,7 @@ class Local:
 
     def _ended(self) -> None:
         """A slave has ended for good; with none left there is no run."""
+        if self._supervisor.error is not None:
+            self._master.fail(self._supervisor.error)
         if len(self._supervisor.codes) == self._count:
             self._master.abandon(max(self._supervisor.codes))

@@ -42,6 +42,11 @@ def set_level(level: int) -> None:
     _root.setLevel(level)
 
 
+def at_least(level: int) -> None:
+    """Leave out also what is below this level."""
+    _root.setLevel(max(_root.level, level))
+
+
 def are_standard() -> bool:
     """Whether records go to the standard loggers."""
     return isinstance(_root.handlers[0], _ToStandard)

@@ -88,6 +88,9 @@ class _Times(NamedTuple):
     close: float = 10.0
     # Between two looks at a child's watchdog, at most.
     look: float = 0.5
+    # After the end of a child, for what it has printed: what it started may
+    # keep its pipes open.
+    last_words: float = 1.0
 
 
 class Timing(_Times):

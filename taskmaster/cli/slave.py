@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import secrets
 import signal
@@ -26,8 +27,8 @@ def run(settings: Settings, timing: Timing) -> int:
     import faulthandler
 
     from ..slave.link import Identity
-    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_QUOTA,
-                                watch_parent)
+    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_QUIET,
+                                ENV_QUOTA, watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
@@ -37,6 +38,8 @@ def run(settings: Settings, timing: Timing) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
+    if environ.pop(ENV_QUIET, None):
+        logs.at_least(logging.WARNING)
     tell = watch_parent(environ)
     watchdog = find_watchdog(environ)
     secret, place = key(settings.key, settings.key_file), address(

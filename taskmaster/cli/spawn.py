@@ -20,7 +20,7 @@ log = logs.logger(__name__)
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    from ..supervisor.child import slave_command
+    from ..supervisor.child import Starter, slave_command
     from ..supervisor.supervisor import Supervisor
     secret, place = key(settings.key, settings.key_file), address(
         settings.host)
@@ -45,8 +45,9 @@ def run(settings: Settings, timing: Timing) -> int:
             log.debug('the master was not told: %s', error)
 
     supervisor = Supervisor(
-        slave_command(settings.target, place, settings), secret, settings,
-        print_line, to_stderr, lost=lost)
+        Starter(slave_command(settings.target, place, settings), secret,
+                settings, print_line, to_stderr, timing=timing),
+        settings.slaves, lost=lost, timing=timing)
     stopped: list[int] = []
 
     def stop(number: int) -> None:
@@ -57,6 +58,8 @@ def run(settings: Settings, timing: Timing) -> int:
     supervisor.start()
     supervisor.join()
     supervisor.close()
+    if supervisor.error is not None:
+        raise supervisor.error
     return ended(max(supervisor.codes, default=0),
                  stopped[0] if stopped else None)
 

@@ -1,37 +1,65 @@
 """A slave's parent, the supervisor: told the news; its end is noticed."""
 
+from __future__ import annotations
+
 import os
 import signal
-import threading
-from typing import Callable, Dict
+import sys
+from typing import Callable, MutableMapping
 
-ENV_ID = 'TASKMASTER_SLAVE'         # the id that a child is to go by
-ENV_AFTER = 'TASKMASTER_AFTER'      # the id of the dead one it replaces
-ENV_PARENT = 'TASKMASTER_PARENT'    # the pipe that ends with the parent
-ENV_NEWS = 'TASKMASTER_NEWS'        # the pipe for what the parent should know
-ENV_QUOTA = 'TASKMASTER_QUOTA'      # after how many jobs to retire
-ENV_PATH = 'TASKMASTER_PATH'        # the program's sys.path, as JSON
+from .. import forks
+from ..errors import Fault, TaskmasterError
+from ..service import Service
+
+# In a child's environment: the id that it is to go by,
+ENV_ID = 'TASKMASTER_SLAVE'
+# the id of the dead one in whose place it comes,
+ENV_AFTER = 'TASKMASTER_AFTER'
+# the pipe that ends with the parent, the one for what it should know,
+ENV_PARENT = 'TASKMASTER_PARENT'
+ENV_NEWS = 'TASKMASTER_NEWS'
+# after how many jobs to retire, whether the parent says for it what goes as it
+# should,
+ENV_QUOTA = 'TASKMASTER_QUOTA'
+ENV_QUIET = 'TASKMASTER_QUIET'
+# and a program's sys.path, as JSON.
+ENV_PATH = 'TASKMASTER_PATH'
 
 # What a child may tell; one that exits without is not believed.
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'
 
 
-def watch_parent(environ: Dict[str, str]) -> Callable[[bytes], None]:
+def watch_parent(environ: MutableMapping[str, str]
+                 ) -> Callable[[bytes], None]:
     """In a child: end at once when the parent has ended, however it did.
 
-    Gives what to call to tell the parent CONNECTED, RETIRED or OVER.
+    With it ends what the handlers started: the process group, which a child
+    leads.  Return what to call to tell the parent CONNECTED, RETIRED or OVER.
     """
     if ENV_PARENT not in environ:
         return lambda news: None
     parent, news = int(environ.pop(ENV_PARENT)), int(environ.pop(ENV_NEWS))
     for fd in (parent, news):           # not for what the handler starts
         os.set_inheritable(fd, False)
+        forks.close_fd_in_child(fd)
 
     def wait() -> None:
         os.read(parent, 1)
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(128 + signal.SIGTERM)
 
     def tell(what: bytes) -> None:
         os.write(news, what)
-    threading.Thread(target=wait, name='parent', daemon=True).start()
+    Service('parent', wait, _failed).start()
     return tell
+
+
+def _failed(error: TaskmasterError) -> None:
+    """Nobody would see the parent's end: let the parent see ours, now."""
+    if sys.stderr is not None:
+        if isinstance(error, Fault):
+            sys.stderr.write(error.traceback)
+        sys.stderr.write(f'tm-slave: {error}\n')
+        sys.stderr.flush()
+    os._exit(error.exit_code)

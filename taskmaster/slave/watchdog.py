@@ -8,19 +8,26 @@ A *beat* beside the jobs shows that other threads of the slave can run.  Where
 it has stopped one of the jobs holds the GIL, and the others only wait for it.
 """
 
+from __future__ import annotations
+
 import mmap
 import os
 import struct
 import tempfile
 import threading
 import time
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, MutableMapping
 
 from ..storage.files import write_all
 from ..wire.fields import Range
 
-HEAD = struct.Struct('dd')      # seconds that a job may take; the beat
-SLOT = struct.Struct('qqd')     # first and last job; monotonic seconds, or 0
+# In a child's environment: the watchdog, where there is one.
+ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'
+
+# How many seconds a job may take; the beat, in monotonic seconds.
+HEAD = struct.Struct('dd')
+# The first and the last job; since when, in monotonic seconds, or 0.
+SLOT = struct.Struct('qqd')
 
 
 class Watchdog:
@@ -56,8 +63,8 @@ class Watchdog:
                 _, _, since = self._slot(slot)
                 self._write(slot, 0, 0, since)
 
-    def late(self) -> Optional[List[Range]]:
-        """The jobs that have taken too long; None when there are none.
+    def late(self) -> list[Range] | None:
+        """Return the jobs that have taken too long; None when none has.
 
         May be empty: something takes too long, and which job is not known.
         """
@@ -77,7 +84,7 @@ class Watchdog:
         SLOT.pack_into(self._map, HEAD.size + slot * SLOT.size, first, last,
                        since)
 
-    def _slot(self, slot: int) -> Tuple[int, int, float]:
+    def _slot(self, slot: int) -> tuple[int, int, float]:
         """Read until it is the same twice: it may be written meanwhile."""
         offset = HEAD.size + slot * SLOT.size
         found = SLOT.unpack_from(self._map, offset)
@@ -92,7 +99,7 @@ class Watchdog:
 
 
 def make(slots: int, limit: float) -> int:
-    """A new watchdog; gives the file, which has no name.  Raises OSError."""
+    """Return a new watchdog's file, which has no name.  Raises OSError."""
     content = HEAD.pack(limit, 0) + bytes(slots * SLOT.size)
     if hasattr(os, 'memfd_create'):     # Linux; no folder has to be writable
         fd = os.memfd_create('taskmaster')
@@ -104,11 +111,8 @@ def make(slots: int, limit: float) -> int:
         return os.dup(file.fileno())
 
 
-ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'      # the watchdog, where there is one
-
-
-def find_watchdog(environ: Dict[str, str]) -> Optional[Watchdog]:
-    """In a child: the watchdog that its parent looks at, if any."""
+def find_watchdog(environ: MutableMapping[str, str]) -> Watchdog | None:
+    """In a child: return the watchdog that its parent looks at, if any."""
     if ENV_WATCHDOG not in environ:
         return None
     fd = int(environ.pop(ENV_WATCHDOG))

@@ -1,76 +1,124 @@
-"""One child of the supervisor: its command line, its pipes, its end."""
+"""One child of the supervisor: a slave process, its pipes, its end.
 
+A child leads a session, and so a process group, of its own: what its handlers
+start is in it, and is ended with a child that does not end by itself.
+"""
+
+from __future__ import annotations
+
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import IO, Callable, List, Optional, Sequence, Tuple
+from contextlib import ExitStack
+from typing import IO, Any, Callable, NamedTuple, Sequence
 
+from .. import forks, logs
 from ..address import Address, name_of
-from ..settings import Settings, flags
-from ..slave.watchdog import Watchdog
+from ..errors import TaskmasterError
+from ..service import Service
+from ..settings import ENV_KEY, Settings, flags
+from ..slave import watchdog
+from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT, ENV_PATH,
+                            ENV_QUIET, ENV_QUOTA)
+from ..slave.watchdog import ENV_WATCHDOG, Watchdog
+from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 
-LOOKS = 10          # at the watchdog, in the time that a job may take
-LOOK = 0.5          # seconds between two of them at most
+log = logs.logger(__name__)
 
+# Times that a watchdog is looked at while a job takes as long as it may.
+LOOKS = 10
+# Where a slave looks for a master that serves everywhere.
+HERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
+
+# What `python -m taskmaster` runs; by its path, as `-m` would look in the
+# current folder first.
 MAIN = os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), '__main__.py')
 
 
-class _Child:
-    """A slave process, and the pipe on which it tells its parent things."""
+class Ended(NamedTuple):
+    """How a child has ended."""
 
-    def __init__(self, process: 'subprocess.Popen[str]', news: int):
-        os.set_blocking(news, False)    # a grandchild may keep it open
-        self.process = process
-        self._news = news
+    code: int                       # its exit code, or -signal
+    told: bytes = b''               # see `slave.parent`
+    late: list[Range] | None = None     # jobs that took too long, if any did
+    why: str = ''                   # for a person
+
+
+class Child:
+    """A slave process.  Any thread may call any method."""
+
+    def __init__(self, process: subprocess.Popen[str], news: IO[bytes],
+                 shared: Watchdog | None, timing: Timing):
+        self._process = process
+        self._news = news           # a grandchild may keep it open
+        self._shared = shared
+        self._timing = timing
         self._told = b''
+        self._lock = threading.Lock()
+        self.printers: list[Service] = []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def told(self) -> bytes:
-        """What it has told up to now, each thing once."""
-        try:
-            while True:
-                news = os.read(self._news, 1000)
-                if not news:
+        """Return what it has told up to now, each thing once."""
+        with self._lock:
+            while not self._news.closed:
+                news = self._news.read(1000)
+                if not news:        # nothing now, or never again
                     break
                 self._told = bytes({*self._told, *news})
-        except BlockingIOError:
-            pass
-        return self._told
+            return self._told
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the slave, not to what its handlers started."""
+        self._process.send_signal(number)
 
-def _wait(process: 'subprocess.Popen[str]', shared: Optional[Watchdog]
-          ) -> Tuple[int, Optional[List[Range]]]:
-    """Wait for the end of a child, and end it when it is late."""
-    if shared is None:
-        return process.wait(), None
-    pause = min(shared.limit / LOOKS, LOOK)
-    late: Optional[List[Range]] = None
-    while True:
+    def kill(self) -> None:
+        """End the slave and all of its group; also in a signal handler."""
         try:
-            code = process.wait(pause)
-            shared.close()
-            return code, late
-        except subprocess.TimeoutExpired:
-            late = late or shared.late()
-            if late is not None:
-                process.kill()
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):   # macOS: all zombies
+            pass
+
+    def wait(self) -> Ended:
+        """Wait for the end, and end it when a job takes too long."""
+        try:
+            code, late = self._wait()
+            if code != 0:
+                self.kill()         # what is left of the group
+            for printer in self.printers:
+                printer.join(self._timing.last_words)
+            return Ended(code, self.told(), late, _why(code)
+                         if late is None or self._shared is None else
+                         f'--job-timeout {self._shared.limit:g} s')
+        finally:
+            with self._lock:
+                self._news.close()
+            if self._shared is not None:
+                self._shared.close()
+
+    def _wait(self) -> tuple[int, list[Range] | None]:
+        if self._shared is None:
+            return self._process.wait(), None
+        pause = min(self._shared.limit / LOOKS, self._timing.look)
+        late: list[Range] | None = None
+        while True:
+            try:
+                return self._process.wait(pause), late
+            except subprocess.TimeoutExpired:
+                late = late or self._shared.late()
+                if late is not None:
+                    self.kill()
 
 
-def command(arguments: Sequence[str]) -> List[str]:
-    """The command line of a child slave, with this interpreter's flags.
-
-    By the path of the package: `-m` would look in the current folder first.
-    """
-    # What multiprocessing gives its own children: -O, -X, -W and the like.
-    flags: List[str] = (
-        subprocess._args_from_interpreter_flags())  # type: ignore
-    return [sys.executable, *flags, MAIN, 'slave', *arguments]
-
-
-def _ending(code: int) -> str:
+def _why(code: int) -> str:
     if code >= 0:
         return f'exit code {code}'
     try:
@@ -79,30 +127,120 @@ def _ending(code: int) -> str:
         return f'signal {-code}'
 
 
-def _pass_on(stream: Optional[IO[str]],
-             line: Callable[[str], None]) -> threading.Thread:
+class Starter:
+    """Starts children, each by ``command`` in an environment of its own.
+
+    ``key`` reaches them in their environment, where only this user can
+    read it.  ``out`` and ``err`` are given what they print, line by line.
+    ``quiet`` children say nothing of their own below a warning; ``path`` is
+    the `sys.path` of a program, where they find its modules.  They run in the
+    folder of the settings, wherever the operator's code has gone since.
+
+    Each child holds the reading end of a pipe of which only the parent has
+    the other: however the parent ends, its children notice and end too.
+    """
+
+    def __init__(self, command: Sequence[str], key: bytes, settings: Settings,
+                 out: Callable[[str], None], err: Callable[[str], None],
+                 quiet: bool = False, path: Sequence[str] | None = None,
+                 timing: Timing = STANDARD):
+        self._command = list(command)
+        self._key = key
+        self._settings = settings
+        self._out, self._err = out, err
+        self._quiet = quiet
+        self._path = path
+        self._timing = timing
+        with forks.none_now():
+            self._theirs, self._ours = _pipe()
+
+    def start(self, id: str, after: str | None,
+              failed: Callable[[TaskmasterError], None]) -> Child:
+        """Start a child that goes by ``id``; raises OSError if that fails.
+
+        ``after`` is the id of the dead one in whose place it comes;
+        ``failed`` is called with a fault of ours on a thread of ours.
+        """
+        environ = {**os.environ, ENV_ID: id, ENV_KEY: os.fsdecode(self._key),
+                   ENV_PARENT: str(self._theirs.fileno())}
+        if after is not None:
+            environ[ENV_AFTER] = after
+        if self._path is not None:
+            environ[ENV_PATH] = json.dumps(self._path)
+        if self._quiet:
+            environ[ENV_QUIET] = '1'
+        if self._settings.max_jobs_per_slave is not None:
+            environ[ENV_QUOTA] = str(self._settings.max_jobs_per_slave)
+        with forks.none_now(), ExitStack() as theirs, ExitStack() as ours:
+            news, tell = _pipe()
+            theirs.enter_context(tell)
+            ours.enter_context(news)
+            os.set_blocking(news.fileno(), False)
+            environ[ENV_NEWS] = str(tell.fileno())
+            fds = [self._theirs.fileno(), tell.fileno()]
+            shared: Watchdog | None = None
+            if self._settings.job_timeout is not None:
+                fds.append(watchdog.make(self._settings.threads + 1,
+                                         self._settings.job_timeout))
+                theirs.callback(os.close, fds[-1])
+                environ[ENV_WATCHDOG] = str(fds[-1])
+                shared = Watchdog(fds[-1])
+                ours.callback(shared.close)
+            process = subprocess.Popen(
+                self._command, env=environ, pass_fds=fds, cwd=self._folder(),
+                start_new_session=True, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                encoding=getattr(sys.stdout, 'encoding', None),
+                errors='backslashreplace')
+            for pipe in (process.stdout, process.stderr):
+                assert pipe is not None
+                forks.close_in_child(pipe)
+            ours.pop_all()
+            child = Child(process, news, shared, self._timing)
+        child.printers = [_pass_on(process.stdout, self._out, failed),
+                          _pass_on(process.stderr, self._err, failed)]
+        return child
+
+    def _folder(self) -> str | None:
+        folder = self._settings.folder
+        return folder if os.path.isdir(folder) else None    # it is removed
+
+    def close(self) -> None:
+        """Start no more; those that still run end at once."""
+        self._theirs.close()
+        self._ours.close()
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    """Return both ends of a pipe, which no forked child keeps."""
+    reader, writer = os.pipe()
+    ends: Any = open(reader, 'rb', 0), open(writer, 'wb', 0)
+    for end in ends:
+        forks.close_in_child(end)
+    return ends     # type: ignore[no-any-return]
+
+
+def _pass_on(stream: IO[str] | None, line: Callable[[str], None],
+             failed: Callable[[TaskmasterError], None]) -> Service:
     """Give each line of a stream to ``line``, on a thread of its own."""
     def read() -> None:
         assert stream is not None
         with stream:
             for text in stream:
                 line(text.rstrip('\n'))
-    thread = threading.Thread(target=read, name='printer', daemon=True)
-    thread.start()
-    return thread
-
-
-EVERYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
+    printer = Service('printer', read, failed)
+    printer.start()
+    return printer
 
 
 def slave_command(target: str, address: Address,
-                  settings: Settings, quiet: bool = False) -> List[str]:
-    """The command line of a child of `tm-run` or `tm-spawn`."""
+                  settings: Settings) -> list[str]:
+    """Return the command line of a child of `tm-run` or `tm-spawn`."""
     host, port = address
-    settings = settings._replace(
-        host=name_of((EVERYWHERE.get(host, host), port)), key=None,
-        key_file=None)
-    if quiet and settings.log_level == 'info':
-        # The master's own lines say it all.
-        settings = settings._replace(log_level='warning')
-    return command([target, *flags(settings, 'slave')])
+    settings = settings._replace(host=name_of((HERE.get(host, host), port)),
+                                 key=None, key_file=None)
+    # What multiprocessing gives its own children: -O, -X, -W and the like.
+    interpreter: list[str] = (
+        subprocess._args_from_interpreter_flags())  # type: ignore
+    return [sys.executable, *interpreter, MAIN, 'slave', target,
+            *flags(settings, 'slave')]

@@ -1,41 +1,36 @@
 """The supervisor: keeps slave processes alive until the run is over.
 
-Each child is in a session of its own, so that a Ctrl-C reaches only the
-parent, which forwards it.  Each holds the reading end of a pipe of which
-only the parent has the other: however the parent ends, its children notice
-and end too.
+Each has a *slot*.  A child that is ended by something else than the end of
+the run has a successor in its slot, and the master is told which slave was
+lost; by the supervisor at once, and by the successor's `hello` in case the
+supervisor was not heard.
 
-A child that is ended by something else than the end of the run has a
-successor, and the master is told which slave was lost; by the supervisor at
-once, and by the successor's `hello` in case the supervisor was not heard.
+Each child is in a session of its own, so that a Ctrl-C reaches only the
+parent, which forwards it.
 """
 
-import json
+from __future__ import annotations
+
 import os
 import secrets
 import signal
-import subprocess
 import threading
 import time
-from contextlib import ExitStack
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 from .. import logs
-from ..errors import (ConfigError, KeyRefused, OperatorError, Unreachable,
-                      UsageError, VersionMismatch)
-from ..settings import ENV_KEY, Settings
-from ..slave import watchdog
-from ..slave.parent import (CONNECTED, ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT,
-                            ENV_PATH, ENV_QUOTA, OVER, RETIRED)
-from ..slave.watchdog import ENV_WATCHDOG, Watchdog
+from ..errors import (ConfigError, KeyRefused, OperatorError, TaskmasterError,
+                      Unreachable, UsageError, VersionMismatch)
+from ..service import Service
+from ..slave.parent import CONNECTED, OVER, RETIRED
+from ..timing import STANDARD, Timing
 from ..wire.fields import Range
-from .child import _Child, _ending, _pass_on, _wait
+from .child import Ended
 
 log = logs.logger(__name__)
 
-BACKOFF = 0.5       # seconds before the successor of one that never connected,
-GIVE_UP = 5         # doubled each time; and how many of them in a row
-GRACE = 10.0        # seconds that children may take to end
+# How many children in a row may end without a connection, or with 70.
+GIVE_UP = 5
 
 Lost = Callable[[str, Sequence[Range]], None]
 
@@ -44,42 +39,84 @@ FINAL = {kind.exit_code for kind in (
     UsageError, ConfigError, KeyRefused, Unreachable, VersionMismatch)}
 
 
-class Supervisor:
-    """Children that run ``command``, each with an environment of its own.
+class Next(NamedTuple):
+    """What follows the end of a child in its slot."""
 
-    The settings say how many, and what each may do before another takes its
-    place.  ``key`` reaches them in their environment, where only this user
-    can read it.  ``out`` and ``err`` are given what they print, line by line.
-    ``lost(id, jobs)`` is called when one with leases has died, or was ended
-    as these jobs took too long.  ``path`` is the `sys.path` of a program,
-    in which alone children are to look for modules.
+    delay: float = 0.0          # seconds until its successor starts
+    code: int | None = None     # or no successor, and this exit code counts
+    lost: bool = False          # whether the master lost a slave
+    over: bool = False          # whether the run is over for all
+
+
+class Slot:
+    """The decisions on one slot; it starts nothing, and has no clock."""
+
+    def __init__(self, number: int, timing: Timing = STANDARD):
+        self.number = number
+        self.after: str | None = None   # id of the dead one to be replaced
+        self._restart = timing.restart
+        self._deaths = 0
+        self._code = 0      # of one that ended badly at its end
+
+    def ended(self, id: str, end: Ended, stopping: bool) -> Next:
+        """Return what follows the end of the child that went by ``id``."""
+        ours = end.code == OperatorError.exit_code
+        if ours and (OVER in end.told or RETIRED in end.told):
+            self._code = end.code   # what follows the yield of setup raised
+        if OVER in end.told or stopping:
+            return Next(code=self._code, over=True)
+        if RETIRED in end.told:
+            self.after, self._deaths = None, 0
+            return Next()
+        lost = CONNECTED in end.told
+        if end.code in FINAL:
+            log.debug('slave %d ended with %d', self.number, end.code)
+            return Next(code=end.code, lost=lost)
+        if lost:        # or else the master has never heard of it
+            self.after = id
+        self._deaths = 0 if lost and not ours else self._deaths + 1
+        if self._deaths == GIVE_UP:
+            log.error('slave %d was ended by %s, %d times in a row%s; given '
+                      'up', self.number, end.why, self._deaths,
+                      '' if lost else ' and before it could connect')
+            return Next(code=OperatorError.exit_code, lost=lost)
+        delay = self._restart * 2 ** (self._deaths - 1) if self._deaths else 0
+        log.warning('slave %d was ended by %s; starting another%s',
+                    self.number, end.why, f' in {delay:g} s' if delay else '')
+        return Next(delay, lost=lost)
+
+    @property
+    def code(self) -> int:
+        """The exit code that counts when no child follows."""
+        return self._code
+
+
+class Supervisor:
+    """``count`` children, as ``starter`` starts them (see `child.Starter`).
+
+    ``changed()`` is called when one has ended for good, or a fault of ours
+    has ended all (then `error` says which); ``lost(id, jobs)`` when one with
+    leases has died, or was ended as these jobs took too long.
     """
 
-    def __init__(self, command: Sequence[str], key: bytes,
-                 settings: Settings, out: Callable[[str], None],
-                 err: Callable[[str], None],
+    def __init__(self, starter: Any, count: int,
                  changed: Callable[[], None] = lambda: None,
                  lost: Lost = lambda id, jobs: None,
-                 path: Optional[Sequence[str]] = None):
-        self.codes: List[int] = []      # of the children that ended for good
-        self._command = list(command)
-        self._key = key
-        self._out, self._err = out, err
+                 timing: Timing = STANDARD):
+        self.codes: list[int] = []      # of the children that ended for good
+        self.error: TaskmasterError | None = None
+        self._starter = starter
         self._changed = changed
         self._lost = lost
-        self._path = path
-        self._settings = settings
+        self._timing = timing
         self._stopping = threading.Event()
-        self._children: Dict[int, _Child] = {}
         self._lock = threading.Lock()
-        self._slots: List[threading.Thread] = []
-        self._pipe = os.pipe()
+        self._children: dict[int, Any] = {}
+        self._slots = [Service(f'slot-{number}', self._keeper(number),
+                               self.fail) for number in range(count)]
 
     def start(self) -> None:
-        for number in range(self._settings.slaves):
-            slot = threading.Thread(target=self._keep, args=(number,),
-                                    name=f'slot-{number}', daemon=True)
-            self._slots.append(slot)
+        for slot in self._slots:
             slot.start()
 
     @property
@@ -95,10 +132,21 @@ class Supervisor:
         self._stopping.set()
         with self._lock:
             for child in self._children.values():
-                child.process.send_signal(number)
+                child.send_signal(number)
 
-    def join(self, timeout: Optional[float] = None) -> bool:
-        """Wait for all children to end; whether they did."""
+    def fail(self, error: TaskmasterError) -> None:
+        """A fault of ours is the end: all children are stopped."""
+        self.error = self.error or error
+        self.stop()
+        self._changed()
+
+    def kill(self) -> None:
+        """End the children, and theirs, at once; also in a signal handler."""
+        for child in [*self._children.values()]:
+            child.kill()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for all children to end; return whether they did."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for slot in self._slots:
             slot.join(None if deadline is None
@@ -114,30 +162,45 @@ class Supervisor:
         with self._lock:
             for child in self._children.values():
                 if not child.told():
-                    child.process.kill()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            while not self.join(GRACE):
-                with self._lock:
-                    busy = [child for child in self._children.values()
-                            if OVER not in child.told()]
-                    for child in busy:
-                        child.process.send_signal(number)
-                if busy:
-                    break
-                log.info('waiting for slaves to end what follows the yield '
-                         'of setup')
-            else:
-                break
-            if number == signal.SIGKILL:
-                log.warning('slaves did not end and were killed: %d',
-                            len(busy))
-        self.join(GRACE)
-        for fd in self._pipe:
-            os.close(fd)
+                    child.kill()
+        if not self._joined():
+            self._end(lambda child: child.send_signal(signal.SIGTERM))
+            if not self._joined():
+                count = self._end(lambda child: child.kill())
+                log.warning('slaves did not end and were killed: %d', count)
+                self.join(self._timing.close)
+        self._starter.close()
 
-    # -- one slot ---------------------------------------------------------
+    def _joined(self) -> bool:
+        """Wait for the children; those that know of the end as they like."""
+        while not self.join(self._timing.close):
+            if self._end(lambda child: None):
+                return False
+            log.info('waiting for slaves to end what follows the yield '
+                     'of setup')
+        return True
 
-    def _keep(self, slot: int) -> None:
+    def _end(self, act: Callable[[Any], None]) -> int:
+        """Do that to those that do not know of the end; return how many."""
+        with self._lock:
+            busy = [child for child in self._children.values()
+                    if OVER not in child.told()]
+            for child in busy:
+                act(child)
+        return len(busy)
+
+    def doing(self) -> list[str]:
+        """Return the children, a line each, for a person."""
+        with self._lock:
+            return [f'slave {slot}: pid {child.pid}'
+                    for slot, child in sorted(self._children.items())]
+
+    # -- one slot, on a thread of its own ---------------------------------
+
+    def _keeper(self, number: int) -> Callable[[], None]:
+        return lambda: self._keep(Slot(number, self._timing))
+
+    def _keep(self, slot: Slot) -> None:
         """Run one child after another until one ends for good."""
         code = OperatorError.exit_code
         try:
@@ -146,103 +209,39 @@ class Supervisor:
             self.codes.append(code)
             self._changed()
 
-    def _keep_one(self, slot: int) -> int:
-        """Gives the exit code that counts for this slot."""
-        dead: Optional[str] = None
-        deaths = 0
-        theirs = 0          # or the code of one that ended badly at its end
+    def _keep_one(self, slot: Slot) -> int:
+        """Return the exit code that counts for this slot."""
         while not self._stopping.is_set():
             id = secrets.token_hex(8)
+            end = self._run(slot, id)
+            step = slot.ended(id, end, self._stopping.is_set())
+            if step.lost:
+                self._lost(id, end.late or ())
+            if step.over and not self._stopping.is_set():
+                self.stop()     # others may be looking for the master
+            if step.code is not None:
+                return step.code
+            self._stopping.wait(step.delay)
+        return slot.code
+
+    def _run(self, slot: Slot, id: str) -> Ended:
+        """Run one child to its end."""
+        with self._lock:
+            if self._stopping.is_set():
+                return Ended(0)
             try:
-                code, told, late = self._run(slot, id, dead)
+                child = self._starter.start(id, slot.after, self.fail)
             except OSError as error:        # no more files, or processes
-                log.warning('slave %d cannot be started: %s', slot, error)
-                code, told, late = os.EX_OSERR, b'', None
-            if code == OperatorError.exit_code and (
-                    OVER in told or RETIRED in told):
-                theirs = code       # what follows the yield of setup raised
-            if OVER in told or self._stopping.is_set():
-                if not self._stopping.is_set():
-                    self.stop()     # others may be looking for the master
-                break
-            if RETIRED in told:
-                dead, deaths = None, 0
-                continue
-            if CONNECTED in told:
-                self._lost(id, late or ())
-            if code in FINAL:
-                log.debug('slave %d ended with %d', slot, code)
-                return code
-            deaths = 0 if told else deaths + 1
-            if deaths == GIVE_UP:
-                log.error('slave %d was ended by %s, %d times in a row and '
-                          'before it could connect; given up', slot,
-                          _ending(code), deaths)
-                return OperatorError.exit_code
-            if told:        # or else the master has never heard of it
-                dead = id
-            delay = BACKOFF * 2 ** (deaths - 1) if deaths else 0
-            log.warning('slave %d was ended by %s; starting another%s', slot,
-                        _ending(code) if late is None else
-                        f'--job-timeout {self._settings.job_timeout:g} s',
-                        f' in {delay:g} s' if delay else '')
-            self._stopping.wait(delay)
-        return theirs
-
-    def _run(self, slot: int, id: str, dead: Optional[str]
-             ) -> Tuple[int, bytes, Optional[List[Range]]]:
-        """Run one child to its end; raises OSError if it cannot start.
-
-        Gives its exit code, or -signal; what it has told; and the jobs that
-        took too long, if it was ended for that.
-        """
-        job_timeout = self._settings.job_timeout
-        quota = self._settings.max_jobs_per_slave
-        shared: Optional[Watchdog] = None
-        with ExitStack() as given:      # to the child; here it is closed
-            news, tell = os.pipe()
-            given.callback(os.close, tell)
-            undo = given.enter_context(ExitStack())
-            undo.callback(os.close, news)
-            fds = [self._pipe[0], tell]
-            environ = {**os.environ, ENV_ID: id, ENV_PARENT: str(fds[0]),
-                       ENV_NEWS: str(tell), ENV_KEY: os.fsdecode(self._key)}
-            if dead is not None:
-                environ[ENV_AFTER] = dead
-            if self._path is not None:
-                environ[ENV_PATH] = json.dumps(self._path)
-            if quota is not None:
-                environ[ENV_QUOTA] = str(quota)
-            if job_timeout is not None:
-                fds.append(watchdog.make(self._settings.threads + 1,
-                                         job_timeout))
-                given.callback(os.close, fds[-1])
-                environ[ENV_WATCHDOG] = str(fds[-1])
-                shared = Watchdog(fds[-1])
-                undo.callback(shared.close)
+                log.warning('slave %d cannot be started: %s', slot.number,
+                            error)
+                return Ended(os.EX_OSERR, why=f'exit code {os.EX_OSERR}')
+            self._children[slot.number] = child
+        try:
+            end: Ended = child.wait()
+            return end
+        except BaseException:
+            child.kill()
+            raise
+        finally:
             with self._lock:
-                if self._stopping.is_set():
-                    return 0, b'', None
-                process = subprocess.Popen(
-                    self._command, env=environ, pass_fds=fds,
-                    start_new_session=True, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    text=True, errors='backslashreplace')
-                child = self._children[slot] = _Child(process, news)
-            undo.pop_all()
-        printers = [_pass_on(process.stdout, self._out),
-                    _pass_on(process.stderr, self._err)]
-        code, late = _wait(process, shared)
-        for printer in printers:        # a grandchild may keep a pipe open
-            printer.join(1.0)
-        with self._lock:
-            del self._children[slot]
-            told = child.told()
-            os.close(news)
-        return code, told, late
-
-    def doing(self) -> List[str]:
-        """The children, a line each, for a person."""
-        with self._lock:
-            return [f'slave {slot}: pid {child.process.pid}'
-                    for slot, child in sorted(self._children.items())]
+                del self._children[slot.number]
