@@ -59,6 +59,7 @@ class Feeder(Service):
         """The hot path: once per job, without a lock."""
         queue = self._queue
         waiters = queue.waiters
+        hungry = waiters.hungry
         while True:
             page, room = queue.page()
             append = page.append
@@ -68,7 +69,7 @@ class Feeder(Service):
                         raise same_again(job)
                     previous = job
                     append(job)
-                    if waiters and not queue.waking:
+                    if hungry and not waiters.waking:
                         self._wake()
             except Fault:
                 raise
@@ -80,7 +81,7 @@ class Feeder(Service):
 
     def _wake(self) -> None:
         try:
-            self._queue.wake()
+            self._queue.waiters.feed_one()
         except BaseException as error:      # no fault of the source
             raise Fault.of(error, 'the feeder thread') from error
 

@@ -1,24 +1,22 @@
 """How long a lease should be: arithmetic alone.
 
-A lease should take its slave about a *span* of time: long enough that a
-round trip costs nothing beside it, short enough that a slave which is lost
-or asked to stop has little in its hands.
+A lease should take its slave about a *span* of time (`Timing.span_of`): long
+enough that a round trip costs nothing beside it, short enough that a slave
+which is lost or asked to stop has little in its hands.
 """
+
+from __future__ import annotations
+
 from ..wire.messages import LEASE_BYTES
 
-SPAN = 0.1                  # seconds
-CALLS = 2000                # a second, that a master should have to answer
-LATE = 4                    # spans, after which a lease is behind its time
-CRUMBS = 20                 # of a lease: smaller shares are not worth a trip
-
-
-def span(slaves: int) -> float:
-    """Seconds that a lease should take when so many slaves are served."""
-    return max(SPAN, slaves / CALLS)
+# A share smaller than this part of a lease is not worth a round trip.
+CRUMBS = 20
 
 
 def share(ready: int, want: int, workers: int, prefetch: bool) -> int:
-    """How many of the last ``ready`` jobs a slave that wants so many gets.
+    """Return how many of the last ``ready`` jobs a slave gets.
+
+    It wants ``want`` of them; all slaves together have ``workers``.
 
     Half of an equal share, so that the slaves end together, but what takes
     it a part of a span at least; and none in advance once there are fewer
@@ -42,14 +40,14 @@ class Weight:
         self._each = max(each, 0.75 * self._each + 0.25 * each)
 
     def most(self) -> int:
-        """How many jobs are likely to fit into a lease."""
+        """Return how many jobs are likely to fit into a lease."""
         if not self._each:
             return 1 << 30
         return max(1, int(LEASE_BYTES / self._each))
 
     @staticmethod
     def cut(jobs: int, size: int) -> int:
-        """How many of these jobs to send, given their size together."""
+        """Return how many of these jobs to send; ``size`` is of all."""
         if size <= 2 * LEASE_BYTES:
             return jobs
         return max(1, jobs * LEASE_BYTES // size)

@@ -60,7 +60,7 @@ class Master:
         self.queue = JobQueue(settings.size, secrets.token_hex(8),
                               recorder.source.name,
                               settings.max_failures.reached,
-                              changed=self._changed)
+                              changed=self._changed, timing=timing)
         self._server: Server | None = None
         self._recorder = recorder
         self._address, self._key = address, key

@@ -9,7 +9,8 @@ from .. import __version__, logs
 from ..console.progress import SHOWN_WINDOW, Rate, Status, estimate
 from ..text import summary
 from ..timing import Timing
-from .jobqueue import JobQueue, Oldest
+from .jobqueue import JobQueue
+from .overview import Oldest
 from .recorder import Recorder
 from .throttle import Throttle
 

@@ -1,8 +1,11 @@
 """The rate limit of a run: so many jobs a second, over all slaves."""
 
+from __future__ import annotations
 
-BATCH = 0.05        # seconds of jobs that are worth a lease
-BURST = 0.25        # seconds of jobs that may be made up for at once
+# As many jobs as in these seconds are worth a lease.
+BATCH = 0.05
+# As many jobs as in these seconds may be made up for at once.
+BURST = 0.25
 
 
 class Bucket:
@@ -18,7 +21,7 @@ class Bucket:
         self._filled = now
 
     def allow(self, want: int, now: float) -> int:
-        """How many of ``want`` jobs may go now: a batch at least, or 0."""
+        """Return how many of ``want`` jobs may go: a batch at least, or 0."""
         self._fill(now)
         allowed = min(want, int(self._tokens))
         return allowed if allowed >= min(want, self._batch) else 0
@@ -27,7 +30,7 @@ class Bucket:
         self._tokens -= jobs
 
     def delay(self, now: float) -> float:
-        """Seconds until a batch may go."""
+        """Return the seconds until a batch may go."""
         self._fill(now)
         return max(0.0, (self._batch - self._tokens) / self.rate)
 

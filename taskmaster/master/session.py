@@ -12,8 +12,10 @@ from .. import __version__
 from ..errors import ConfigError, VersionMismatch
 from ..usercode.naming import module_of
 from ..wire.fields import BadMessage, Range
-from ..wire.messages import (PROTOCOL, Introduction, Overview, Refused, Reply,
-                             Report, Said, Stranger)
+from ..wire.messages import (PROTOCOL, Introduction, Jobs, Over, Overview,
+                             Recall, Refused, Reply, Report, Said, Stranger,
+                             Wait, Welcome)
+from .dispatcher import Answer, Ended, Leased, Nothing, Recalled
 from .jobqueue import JobQueue
 
 
@@ -24,7 +26,7 @@ class Steered(Protocol):
         """What `tm-ctl status --json` shows."""
 
     def control(self, command: str, rate: float | None) -> str:
-        """Do one of COMMANDS; gives the line to say."""
+        """Do one of COMMANDS; returns the line to say."""
 
 
 class Session:
@@ -32,6 +34,7 @@ class Session:
 
     def __init__(self, queue: JobQueue, master: Steered | None = None):
         self._queue = queue
+        self._dispatcher = queue.dispatcher
         self._master = master
         self._slave: str | None = None
 
@@ -42,22 +45,25 @@ class Session:
         if refusal:
             return refusal
         self._slave = who.slave
-        return self._queue.hello(who, self)
+        holds = self._dispatcher.hello(who, self)
+        return Welcome(self._queue.start_id, self._queue.name,
+                       self._dispatcher.span, holds)
 
     def exchange(self, report: Report, want: int, prefetch: bool,
                  wait: float) -> Reply:
         if self._slave is None:
             return Stranger()
-        return self._queue.exchange(self._slave, report, want, prefetch, wait,
-                                    self)
+        return self._reply(self._dispatcher.exchange(
+            self._slave, report, want, prefetch, wait, self))
 
     def give_back(self, start: str, ranges: Sequence[Range]) -> Reply:
         if self._slave is None:
             return Stranger()
-        return self._queue.give_back(self._slave, start, ranges)
+        return self._reply(self._dispatcher.give_back(
+            self._slave, start, ranges, self))
 
     def lost(self, slave: str, late: Sequence[Range]) -> Reply:
-        self._queue.lost(slave, late)
+        self._dispatcher.lost(slave, late)
         return Said('')
 
     def status(self, run_name: str | None) -> Reply:
@@ -82,15 +88,28 @@ class Session:
             f'the master serves the run {self._queue.name}, not {wanted}; '
             'give the right --host or --run')
 
+    def _reply(self, answer: Answer) -> Reply:
+        """What the dispatcher answers, as the wire has it."""
+        span = self._dispatcher.span
+        if isinstance(answer, Leased):
+            return Jobs(span, *answer)
+        if isinstance(answer, Nothing):
+            return Wait(span, answer.reason)
+        if isinstance(answer, Recalled):
+            return Recall(span, answer.reason)
+        if isinstance(answer, Ended):
+            return Over(answer.how)
+        return Stranger()
+
     def heard(self) -> None:
         """The slave takes what is sent to it, so it lives."""
         if self._slave is not None:
-            self._queue.heard(self._slave)
+            self._dispatcher.heard(self._slave)
 
     def close(self) -> None:
         """The connection has ended."""
         if self._slave is not None:
-            self._queue.goodbye(self._slave, self)
+            self._dispatcher.goodbye(self._slave, self)
 
     def _refusal(self, who: Introduction) -> Refused | None:
         name = self._queue.name

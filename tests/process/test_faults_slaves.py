@@ -112,7 +112,7 @@ def test_5_a_host_vanishes(work, tmp_path_factory):
     settings = {work: '', other: '''
 from taskmaster.wire import connection
 
-ledger.EXPIRY = 1000.0
+TIMING = TIMING._replace(expiry=1000.0)
 connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
 '''}
     try:
@@ -518,7 +518,7 @@ def handle_job(job):
     master = quick(work, 'master', 'migrate', '--key=sesame', also='''
 from taskmaster.wire import connection
 
-ledger.EXPIRY = 1000.0
+TIMING = TIMING._replace(expiry=1000.0)
 connection.USER_TIMEOUT = 1500
 ''')
     slave = quick(work, 'slave', 'migrate', '--key=sesame', master.host)

@@ -16,7 +16,7 @@ import sys
 from taskmaster.supervisor import child
 from taskmaster.wire import client, connection, server
 
-ledger.EXPIRY = 2.0
+TIMING = TIMING._replace(expiry=2.0)
 child.command = lambda words: [sys.executable, __file__, 'slave', *words]
 '''
 
@@ -168,7 +168,7 @@ def test_a_host_is_cut_off_for_less_than_the_grace(work, network):
     """Once unnoticed, once until both sides have given up a connection."""
     work.write('migrate.py', MODULE.format(stops=['cut'], last=2000))
     here = Cluster(work, network, cut=0, other=0, also='''
-ledger.EXPIRY, ledger.GRACE = 60.0, 30.0
+TIMING = TIMING._replace(expiry=60.0, grace=30.0)
 connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 3000
 ''')
     cut, spawn = here.hosts['cut'], here.spawns['cut']

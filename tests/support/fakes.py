@@ -209,23 +209,55 @@ class MemoryMaster:
 
 def check_books(ledger):
     """What a ledger keeps about its pieces agrees with the pieces."""
-    pieces = ledger._pieces
-    assert ledger._firsts == sorted(pieces)
-    waiting = [first for first, piece in sorted(pieces.items())
-               if piece.holder is None and first not in ledger._failed]
-    assert ledger._lone == [n for n in waiting if pieces[n].lone]
-    assert ledger._returned == [n for n in waiting if not pieces[n].lone]
+    books = ledger.pieces
+    pieces = {piece.first: piece for piece in books}
+    assert list(pieces) == sorted(pieces) == sorted(books._at)
+    waiting = [piece for first, piece in pieces.items()
+               if piece.holder is None and first not in books.failed]
+    assert [piece.first for piece in waiting] == [
+        first for first, piece in pieces.items() if piece.turn]
+    plain = [piece for piece in waiting if not piece.refused]
+    assert list(books._isolated) == [p.first for p in plain if p.isolated]
+    assert list(books._suspect) == [
+        p.first for p in plain if p.suspect and not p.isolated]
+    assert list(books._innocent) == [
+        p.first for p in plain if not p.suspect]
+    refused = [piece for piece in waiting if piece.refused]
+    for line, isolated in ((books._refused, False),
+                           (books._refused_isolated, True)):
+        assert sorted(p.first for p in line) == [
+            p.first for p in refused if p.isolated == isolated]
+    assert books.waiting == len(waiting)
+    assert books.returned_jobs == sum(
+        piece.size for piece in waiting if not piece.isolated)
     assert sorted(pieces) == sorted(
         [piece.first for slave in ledger.slaves.values()
-         for piece in slave.pieces] + waiting + list(ledger._failed))
+         for piece in slave.pieces] + [piece.first for piece in waiting]
+        + list(books.failed))
+    for who, those in books._refused_by.items():
+        assert those and all(who <= piece.refused.keys()
+                             for piece in those.values())
+    for piece in refused:
+        for who in piece.refused:
+            assert books._refused_by[frozenset([who])][piece.first] is piece
+        assert books._refused_by[frozenset(piece.refused)]
+        assert piece.size == 1
     for slave in ledger.slaves.values():
         assert all(piece.holder is slave for piece in slave.pieces)
-        assert slave.in_hand == sum(len(piece.jobs) for piece in slave.pieces)
-        assert slave.id not in ledger._reserved or ledger._lone
-    assert [job.number for job in ledger.unrecorded()] == sorted(
-        ledger._failed)
-    for first, piece in ledger._failed.items():
-        assert (piece.first, len(piece.jobs)) == (first, 1)
-        assert piece.failure.job == piece.jobs[0]
-    assert ledger.unfinished == sum(
-        len(piece.jobs) for piece in pieces.values())
+        assert slave.in_hand == sum(piece.size for piece in slave.pieces)
+        assert slave.isolated == sum(p.isolated for p in slave.pieces)
+        assert list(slave.leases) == sorted(slave.leases)
+        assert all(piece.since == since for since, lease in
+                   slave.leases.items() for piece in lease)
+        assert slave.claims == {p for p in waiting if p.claim is slave}
+        assert (slave.id not in ledger.leasing.reserved
+                or books.isolated_wait)
+    assert sorted(job.number for job in ledger.unrecorded()) == sorted(
+        books.failed)
+    for first, piece in books.failed.items():
+        assert (piece.first, piece.size) == (first, 1)
+        assert piece.failure.job == piece.job
+    assert books.jobs == sum(piece.size for piece in pieces.values())
+    assert all(piece.size == len(piece.jobs) <= len(piece._list)
+               < 2 * piece.size or piece.size == len(piece._list)
+               for piece in pieces.values())

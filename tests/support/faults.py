@@ -16,7 +16,6 @@ ALL = range(1, 1001)
 
 # What takes a minute in earnest; the heartbeats stay ten times as fast.
 QUICK = '''
-from taskmaster.master import ledger
 from taskmaster.wire import messages
 
 TIMING = TIMING._replace(
@@ -24,7 +23,6 @@ TIMING = TIMING._replace(
     longest_beat=0.1, first_backoff=0.01, longest_backoff=0.1, tick=0.05,
     save=0.1, farewell=0.5)
 # Of rooms that do not take their times from that yet.
-ledger.EXPIRY, ledger.GRACE = 1.2, 0.4
 messages.WAIT_SECONDS = 0.5
 '''
 

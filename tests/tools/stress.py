@@ -72,9 +72,13 @@ import os
 import time
 
 from taskmaster import __main__ as cli
-from taskmaster.master import ledger
+from taskmaster.master import jobqueue, ledger
+from taskmaster.timing import STANDARD
 
-ledger.EXPIRY, ledger.GRACE, ledger.RESERVE = {expiry}, 1.0, 2.0
+# Not checked: connections keep their patience.
+TIMING = STANDARD._make({{
+    **STANDARD._asdict(), 'expiry': {expiry}, 'grace': 1.0, 'reserve': 2.0,
+    }}.values())
 _fsync = os.fsync
 
 
@@ -86,20 +90,21 @@ def fsync(fd):
 
 os.fsync = fsync
 {broken}
-cli.main()
+cli.main(timing=TIMING)
 '''
 
 BREAKS = {
     '': '',
     'leased': '''
 # The watermark is the last job leased, finished or not.
-ledger.Ledger.watermark = lambda self: (self.leased, self._before)
+ledger.Ledger.watermark = lambda self: (
+    self.ready.leased, self.ready.before)
 ''',
     'unrecorded': '''
 # A failed job is released at once; recording it can wait.
 class Ledger(ledger.Ledger):
-    def __init__(self, size):
-        super().__init__(size)
+    def __init__(self, *args):
+        super().__init__(*args)
         self.waiting_list = {}
 
     def _fail(self, piece, *args):
@@ -116,7 +121,6 @@ class Ledger(ledger.Ledger):
             self.failed += 1
 
 
-from taskmaster.master import jobqueue
 jobqueue.Ledger = Ledger
 '''}
 

@@ -11,33 +11,45 @@ from collections import Counter, deque
 import pytest
 from fakes import LONG, RUN, Background, Clock, until
 
-from taskmaster.master import jobqueue, lease_size
+from taskmaster.master import gate, packing
+from taskmaster.master.dispatcher import (Ended, Leased, Nothing, Recalled,
+                                          Unknown)
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
-from taskmaster.master.ledger import EXPIRY, IN_HAND
-from taskmaster.wire.messages import (Introduction, Jobs, Over, Recall,
-                                      Refusal, Report, Stranger, Wait)
+from taskmaster.master.leasing import IN_HAND
+from taskmaster.timing import STANDARD
+from taskmaster.wire.messages import (LEASE_BYTES, FailureReport,
+                                      Introduction, Refusal, Report)
 
 SESSION = object()
 FOREVER = 1000.0    # only a wake-up ends such a wait in time
 
 
 def hello(queue, slave='s1', workers=1, session=SESSION, after=None):
-    queue.hello(Introduction(1, '1.0', slave, f'host:{slave}', workers, None,
-                             None, None, [], after), session)
+    queue.dispatcher.hello(Introduction(
+        1, '1.0', slave, f'host:{slave}', workers, None, None, None, [],
+        after), session)
 
 
 def ask(queue, want=1, done=(), slave='s1', prefetch=False, wait=0.0,
-        refused=()):
-    return queue.exchange(slave, Report(RUN, list(done), [], list(refused)),
-                          want, prefetch, wait, SESSION)
+        refused=(), failed=(), start=RUN, session=SESSION):
+    return queue.dispatcher.exchange(
+        slave, Report(start, list(done), [
+            FailureReport(number, 'bad', '', 1) for number in failed],
+            list(refused)), want, prefetch, wait, session)
 
 
 def take(queue, want=1, **options):
     """A lease that there must be: its first number and its jobs."""
-    reply = ask(queue, want, **options)
-    assert type(reply) is Jobs, reply
-    return reply.first, pickle.loads(bytes(reply.pickled))
+    leased = ask(queue, want, **options)
+    assert isinstance(leased, Leased), leased
+    return leased.first, unpickled(leased)
+
+
+def unpickled(leased):
+    jobs = pickle.loads(bytes(leased.payload))
+    assert len(jobs) == leased.size
+    return jobs
 
 
 def filled(jobs, size=10_000, **options):
@@ -150,9 +162,9 @@ def test_no_wake_up_is_lost():
         while True:
             reply = ask(queue, 1 + number, done, name, wait=FOREVER)
             done = []
-            if type(reply) is Over:
+            if reply == Ended('complete'):
                 return
-            first, got = reply.first, pickle.loads(bytes(reply.pickled))
+            first, got = reply.first, unpickled(reply)
             seen[number].update(got)
             done = [(first, first + len(got) - 1)]
 
@@ -187,13 +199,13 @@ def test_who_only_reports_uses_up_no_wake_up():
     queue = filled([])
     hello(queue, 's2')
     reporting = Background(lambda: ask(queue, want=0, wait=FOREVER))
-    until(lambda: queue._others)
+    until(lambda: queue.waiters.others)
     waiting = Background(lambda: ask(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
     queue.put('job')
-    assert type(waiting.result()) is Jobs
+    assert isinstance(waiting.result(), Leased)
     queue.finish('complete')
-    assert type(reporting.result()) is Over
+    assert reporting.result() == Ended('complete')
 
 
 def test_a_job_that_comes_while_one_begins_to_wait():
@@ -206,7 +218,7 @@ def test_a_job_that_comes_while_one_begins_to_wait():
 
     queue = filled([])
     page, _ = queue.page()
-    queue.waiters = Racing()
+    queue.waiters.hungry = Racing()
     taking = Background(lambda: take(queue, wait=FOREVER))
     assert taking.result() == (1, ['job'])
 
@@ -218,7 +230,8 @@ def test_the_feeder_does_not_wait_for_the_lock_to_wake_somebody():
     taking = Background(lambda: take(queue, 5, wait=FOREVER))
     until(lambda: queue.waiters)
     with queue._lock:
-        feeder = Background(lambda: (page.append('job'), queue.wake()))
+        feeder = Background(lambda: (page.append('job'),
+                                     queue.waiters.feed_one()))
         feeder.result()
         assert taking.is_alive()
     assert taking.result() == (1, ['job'])      # who had the lock saw to it
@@ -240,8 +253,7 @@ def test_those_who_wait_come_before_those_who_ask():
     first = Background(lambda: take(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     page += ['a', 'b']                  # of which nobody has heard so far
-    assert ask(queue, slave='s2', prefetch=True) == Wait(
-        lease_size.SPAN, '')
+    assert ask(queue, slave='s2', prefetch=True) == Nothing('')
     assert first.result() == (1, ['a'])
     assert take(queue, slave='s3', wait=FOREVER) == (2, ['b'])
 
@@ -253,17 +265,17 @@ def test_who_waits_though_it_only_prefetches_is_not_woken_for_ever():
     queue.end()
     tried = attempts(queue)
     waiting = Background(lambda: ask(queue, prefetch=True, wait=FOREVER))
-    until(lambda: queue._others)
+    until(lambda: queue.waiters.others)
     for _ in range(10):
         queue.counts()
     assert len(tried) == 1
     queue.finish('complete')
-    assert type(waiting.result()) is Over
+    assert waiting.result() == Ended('complete')
 
 
 def test_nobody_is_woken_in_vain():
     queue = filled([])
-    queue.maxsize = queue._ledger.size = 1
+    queue.maxsize = queue._ledger.leasing.size = 1
     for job in range(IN_HAND):
         assert queue.put(job)
         take(queue)
@@ -279,20 +291,20 @@ def test_nobody_is_woken_in_vain():
     hello(queue, 'new')                 # all these let go of the lock
     for _ in range(10):
         queue.counts()
-        queue.wake()
+        queue.waiters.feed_one()
     assert not tried and len(queue.waiters) == 3
     ask(queue, want=0, done=[(1, 1)])
     until(lambda: not queue.qsize())
     queue.finish('complete')
     assert Counter(type(one.result()) for one in waiting) == {
-        Jobs: 1, Over: 2}
+        Leased: 1, Ended: 2}
 
 
 def test_room_in_hand_wakes_who_waits():
     """All that may be out of the queue was; the feeder waits as well."""
     queue = filled([])
     hello(queue, 's2')
-    queue.maxsize = queue._ledger.size = 1
+    queue.maxsize = queue._ledger.leasing.size = 1
     for job in range(IN_HAND):
         assert queue.put(job)
         take(queue)
@@ -331,7 +343,7 @@ def test_an_unpicklable_job_fails_alone(error):
 
 def test_all_jobs_unpicklable_fail_one_by_one():
     queue = filled([lambda: None for _ in range(20)])
-    assert type(ask(queue, 20)) is Wait
+    assert ask(queue, 20) == Nothing('')
     assert [job.number for job in queue.unrecorded()] == [*range(1, 21)]
 
 
@@ -357,8 +369,8 @@ def test_jobs_that_pickle_only_alone_go_in_smaller_batches():
 
     queue = filled([Shy() for _ in range(16)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobqueue.pickle, 'Pickler', Counting)
-        patch.setattr(jobqueue.pickle, 'dumps', dumps)
+        patch.setattr(packing.pickle, 'Pickler', Counting)
+        patch.setattr(packing.pickle, 'dumps', dumps)
         first, jobs = take(queue, 16)
     assert (first, jobs) == (1, [0, 0, 0, 0])
     assert queue.unrecorded() == []
@@ -367,14 +379,14 @@ def test_jobs_that_pickle_only_alone_go_in_smaller_batches():
 def test_a_lease_is_cut_to_its_size_and_the_tail_given_back():
     queue = filled([bytes([n]) * 100_000 for n in range(100)])
     reply = ask(queue, 100)
-    first, count, payload = reply[1:]
+    first, count, payload = reply
     assert (first, pickle.loads(bytes(payload))) == (
         1, [bytes([n]) * 100_000 for n in range(count)])
-    assert payload.size <= 2 * lease_size.LEASE_BYTES
+    assert payload.size <= 2 * LEASE_BYTES
     assert count >= 8
     second, jobs = take(queue, 100)
     assert second == count + 1          # the tail, before any new job
-    assert len(jobs) <= 2 * lease_size.LEASE_BYTES / 100_000
+    assert len(jobs) <= 2 * LEASE_BYTES / 100_000
 
 
 def test_a_large_job_travels_alone():
@@ -411,7 +423,7 @@ def test_jobs_out_of_the_queue_are_bounded():
     leased = 0
     while leased < 2 * IN_HAND:
         leased += len(take(queue, 100, wait=FOREVER)[1])
-    assert type(ask(queue, 100)) is Wait
+    assert ask(queue, 100) == Nothing('')
     assert leased == 2 * IN_HAND
     queue.drain('draining')
     feeder.join(LONG)
@@ -425,7 +437,7 @@ def test_one_of_two_reasons_to_hold_is_enough():
     queue.hold('disk', 'full')
     queue.hold('operator', '')
     assert queue.held == 'full'
-    assert type(ask(queue)) is Wait
+    assert isinstance(ask(queue), Nothing)
     queue.hold('disk', '')
     assert queue.held == ''
     assert take(queue) == (1, [1])
@@ -437,7 +449,7 @@ def test_a_hold_lets_wait_and_its_end_wakes():
     waiting = Background(lambda: ask(queue, wait=FOREVER))
     until(lambda: queue.waiters)
     queue.hold('operator', '')
-    assert type(waiting.result()) is Jobs
+    assert isinstance(waiting.result(), Leased)
 
 
 def test_reports_are_taken_while_held():
@@ -451,14 +463,12 @@ def test_reports_are_taken_while_held():
 def test_too_many_failures_call_everything_back():
     queue = filled(range(10), too_many=lambda failed, finished: failed > 1)
     take(queue, 4)
-    report = Report(RUN, [], [(1, 'bad', '', 1)], [])
-    assert type(queue.exchange('s1', report, 0, False, 0.0, SESSION)) is Wait
+    assert ask(queue, 0, failed=[1]) == Nothing('')
     assert not queue.too_many
-    report = Report(RUN, [], [(2, 'bad', '', 1)], [])
-    assert type(queue.exchange('s1', report, 9, False, 0.0, SESSION)) is Recall
+    assert ask(queue, 9, failed=[2]) == Recalled('')
     assert queue.too_many
-    queue.give_back('s1', RUN, [(3, 4)])
-    assert type(ask(queue, 9)) is Wait
+    queue.dispatcher.give_back('s1', RUN, [(3, 4)], SESSION)
+    assert ask(queue, 9) == Nothing('')
     assert queue.at_rest(but_unrecorded=True) and not queue.at_rest()
 
 
@@ -485,7 +495,7 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
     clock = Clock()
     queue = filled(['job'], clock=clock)
     take(queue)
-    clock.forward(EXPIRY)
+    clock.forward(STANDARD.expiry)
     hello(queue, 's2')
     waiting = Background(lambda: take(queue, slave='s2', wait=FOREVER))
     until(lambda: queue.waiters)
@@ -498,12 +508,11 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
 def test_counts_are_of_one_moment():
     queue = filled(range(5))
     take(queue, 3)
-    queue.exchange('s1', Report(RUN, [(1, 1)], [(2, 'bad', '', 1)], []), 0,
-                   False, 0.0, SESSION)
+    ask(queue, 0, [(1, 1)], failed=[2])
     assert queue.counts() == (1, 2, 1, 0, 1, 0, 1)
     queue.recorded([2])
     assert queue.counts() == (2, 2, 1, 1, 0, 0, 1)
-    queue.goodbye('s1', SESSION)
+    queue.dispatcher.goodbye('s1', SESSION)
     assert queue.counts().slaves == 0
     assert queue.fed == 5
 
@@ -513,30 +522,23 @@ def test_a_call_on_an_old_connection_is_given_nothing():
     queue = JobQueue(10, RUN)
     who = Introduction(1, '1.0', 's1', 'host:1', 1, None, RUN, None, [], None)
     old, new = object(), object()
-    queue.hello(who, old)
-    replies = []
-    call = threading.Thread(target=lambda: replies.append(queue.exchange(
-        's1', Report(RUN, [], [], []), 1, False, 60.0, old)))
-    call.start()
+    queue.dispatcher.hello(who, old)
+    call = Background(lambda: ask(queue, wait=FOREVER, session=old))
     until(lambda: queue.waiters)
-    queue.hello(who, new)
+    queue.dispatcher.hello(who, new)
     queue.put('job')
-    call.join(60)
-    assert list(map(type, replies)) == [Stranger]
-    reply = queue.exchange('s1', Report(RUN, [], [], []), 1, False, 60.0, new)
-    assert type(reply) is Jobs
+    assert call.result() == Unknown()
+    assert isinstance(ask(queue, session=new), Leased)
 
 
 def test_what_an_expired_slave_has_done_counts():
     queue = JobQueue(10, RUN)
-    assert queue.exchange('nobody', Report('other run', [], [], []), 0, False,
-                          0.0) == Stranger()
+    assert ask(queue, 0, slave='nobody', start='other') == Unknown()
     for job in range(3):
         queue.put(job)
     hello(queue)
     take(queue, 3)
-    assert queue.exchange('gone', Report(RUN, [(1, 3)], [], []), 0, False,
-                          0.0) == Stranger()
+    assert ask(queue, 0, [(1, 3)], slave='gone', session=None) == Unknown()
     assert queue.counts().finished == 3
 
 
@@ -548,12 +550,12 @@ def test_a_rate_holds_for_all_slaves_together():
     hello(queue, 's2')
     assert queue.pace() is None
     queue.set_rate(10)
-    assert type(ask(queue, 5)) is Wait
+    assert ask(queue, 5) == Nothing('')
     assert queue.pace() == pytest.approx(0.1)
     clock.forward(0.21)
     assert take(queue, 1)[1] == [0]
     assert take(queue, 5, slave='s2')[1] == [1]
-    assert type(ask(queue, 5)) is Wait
+    assert ask(queue, 5) == Nothing('')
     queue.set_rate(None)
     assert take(queue, 5)[1] == [2, 3, 4, 5, 6]
 
@@ -577,13 +579,13 @@ def test_who_waits_for_the_rate_is_woken_by_the_pace():
 def test_the_slowest_rate_does_not_sleep_for_ever():
     queue = filled([1])
     queue.set_rate(1e-300)
-    assert queue.pace() == jobqueue.PACE
+    assert queue.pace() == gate.PACE
 
 
 def test_what_a_drain_is_to_finish_waits_for_no_rate():
     queue = filled(range(10))
     take(queue, 5)
-    queue.give_back('s1', RUN, [(1, 5)])
+    queue.dispatcher.give_back('s1', RUN, [(1, 5)], SESSION)
     queue.set_rate(0.001)
     queue.drain('draining')
     assert take(queue, 5)[1] == [0, 1, 2, 3, 4]
@@ -597,10 +599,10 @@ def test_nothing_is_logged_under_the_lock(caplog):
     class Looks(logging.Handler):
         def emit(self, record):
             said.append(record.getMessage())
-            assert not queue._lock._lock.locked()
+            assert not queue._lock.locked()
 
     handler = Looks()
-    log = logging.getLogger('taskmaster.master.jobqueue')
+    log = logging.getLogger('taskmaster.master.dispatcher')
     log.addHandler(handler)
     try:
         take(queue, 3)

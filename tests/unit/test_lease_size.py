@@ -2,14 +2,9 @@
 
 import pytest
 
-from taskmaster.master.lease_size import CALLS, SPAN, Weight, share, span
+from taskmaster.master.lease_size import Weight, share
 from taskmaster.slave.pace import GROWTH, Pace
 from taskmaster.wire.messages import LEASE_BYTES
-
-
-def test_a_span_is_100_ms_until_slaves_are_very_many():
-    assert span(0) == span(1) == span(200) == SPAN == 0.1
-    assert span(1000) == 1000 / CALLS
 
 
 @pytest.mark.parametrize('ready, workers, share_', [

@@ -2,9 +2,13 @@
 
 import pytest
 
-from taskmaster.master import lease_size
-from taskmaster.master.ledger import (EXPIRY, GRACE, IN_HAND, LOSSES, REFUSALS,
-                                      RESERVE, FailedJob, Ledger, Ready)
+from taskmaster.master.leasing import IN_HAND
+from taskmaster.master.ledger import LOSSES, REFUSALS, FailedJob, Ledger
+from taskmaster.master.ready import Ready
+from taskmaster.timing import STANDARD
+
+EXPIRY, GRACE, RESERVE = STANDARD.expiry, STANDARD.grace, STANDARD.reserve
+LATE = STANDARD.late
 
 
 @pytest.fixture
@@ -15,7 +19,7 @@ def ledger():
 def make(jobs, size=1000, slaves='ab'):
     """A ledger with jobs 'job 1', 'job 2', ... and slaves connected."""
     ledger = Ledger(size)
-    ledger.feed([f'job {n}' for n in range(1, jobs + 1)])
+    ledger.ready.extend([f'job {n}' for n in range(1, jobs + 1)])
     for id in slaves:
         ledger.hello(id, f'host:{id}', 1, 0)
     return ledger
@@ -87,7 +91,7 @@ def test_the_newest_list_of_ready_jobs_may_grow():
 def test_jobs_are_numbered_as_they_are_leased(ledger):
     assert lease(ledger, 'a', 3) == [1, 2, 3]
     assert lease(ledger, 'b', 2) == [4, 5]
-    assert ledger.leased == 5 and len(ledger.ready) == 95
+    assert ledger.ready.leased == 5 and len(ledger.ready) == 95
     assert ledger.slaves['a'].in_hand == 3
 
 
@@ -103,7 +107,7 @@ def test_all_that_is_ready_may_go_while_the_source_runs(ledger):
 def test_done(ledger):
     lease(ledger, 'a', 3)
     ledger.done('a', [(1, 3)])
-    assert ledger.finished == 3 and ledger.unfinished == 0
+    assert ledger.finished == 3 and ledger.pieces.jobs == 0
     assert ledger.slaves['a'].done == 3
     assert held(ledger, 'a') == []
 
@@ -159,19 +163,19 @@ def test_the_watermark_is_before_the_lowest_piece(ledger):
     lease(ledger, 'b', 2)
     ledger.done('b', [(3, 4)])
     assert ledger.watermark() == (0, None)
-    assert ledger.lowest().holder.name == 'host:a'
+    assert ledger.pieces.lowest().holder.name == 'host:a'
     ledger.done('a', [(1, 1)])
     assert ledger.watermark() == (1, 'job 1')
     ledger.done('a', [(2, 2)])
     assert ledger.watermark() == (4, 'job 4')
-    assert ledger.lowest() is None
+    assert ledger.pieces.lowest() is None
 
 
 def test_a_partial_report_cuts_a_piece(ledger):
     lease(ledger, 'a', 10)
     ledger.done('a', [(1, 2), (5, 6), (10, 10)])
     assert held(ledger, 'a') == [3, 4, 7, 8, 9]
-    assert ledger.slaves['a'].in_hand == ledger.unfinished == 5
+    assert ledger.slaves['a'].in_hand == ledger.pieces.jobs == 5
     assert ledger.watermark() == (2, 'job 2')
     ledger.done('a', [(3, 4)])
     assert ledger.watermark() == (6, 'job 6')
@@ -252,9 +256,9 @@ def test_given_back_blames_nobody(ledger):
 def test_hello_keeps_what_the_slave_holds(ledger):
     lease(ledger, 'a', 4)
     ledger.drop('a', 10)
-    assert ledger.workers == 1
+    assert ledger.slaves.workers == 1
     assert ledger.hello('a', 'host:a', 1, 11, [(1, 4)]) == [(1, 4)]
-    assert held(ledger, 'a') == [1, 2, 3, 4] and ledger.workers == 2
+    assert held(ledger, 'a') == [1, 2, 3, 4] and ledger.slaves.workers == 2
 
 
 def test_hello_returns_what_the_slave_was_given_and_never_got(ledger):
@@ -363,7 +367,7 @@ def test_of_a_suspect_piece_two_go_at_least(ledger):
     assert lease(ledger, 'b', 3) == [3, 4]
 
 
-def test_the_third_lone_loss_fails_a_job():
+def test_the_third_loss_alone_fails_a_job():
     ledger = make(1, slaves='')
     lose_alone(ledger, 1, LOSSES - 1)
     assert failed(ledger) == []
@@ -380,10 +384,10 @@ def test_what_a_lost_slave_held_is_suspect_wherever_it_is_by_now(ledger):
     assert lease(ledger, 'b', 10) == [*range(1, 11)]
     ledger.heard('b', EXPIRY)
     assert ledger.expire(EXPIRY) == ([('host:a', 6)], [])
-    assert ledger.waiting == 6          # the others were cut
+    assert ledger.pieces.waiting == 6          # the others were cut
     ledger.drop('b', EXPIRY)
     ledger.expire(EXPIRY + GRACE)
-    assert ledger.waiting == 6 + 5      # these too, as they are dropped again
+    assert ledger.pieces.waiting == 6 + 5       # these too: dropped again
 
 
 def test_nobody_is_blamed_for_a_slave_that_comes_back_late(ledger):
@@ -438,7 +442,7 @@ def test_of_a_list_that_took_too_long_only_its_jobs_are_suspect(ledger):
     lease(ledger, 'a', 20)
     ledger.lose('a', [(5, 8)])
     assert failed(ledger) == []
-    assert ledger._lone == [5, 6, 7, 8]
+    assert list(ledger.pieces._isolated) == [5, 6, 7, 8]
     assert lease(ledger, 'b', 100) == [5]   # alone, as it is empty
     ledger.done('b', [(5, 5)])
     ledger.hello('c', 'host:c', 1, 0)
@@ -468,13 +472,13 @@ def test_a_loss_beside_others_does_not_count():
             break
         ledger.lose('a')
     assert failed(ledger) == [] and held(ledger, 'a') == [1]
-    assert [ledger._pieces[n].losses for n in (1, 2)] == [0, 0]
+    assert [piece.losses for piece in ledger.pieces] == [0, 0]
 
 
-# -- lone jobs and reservations -------------------------------------------
+# -- isolated jobs and reservations ---------------------------------------
 
 @pytest.fixture
-def lone():
+def isolated():
     """A ledger in which job 1 waits to go alone; a and b hold 2 .. 5."""
     ledger = make(100, slaves='zab')
     lease(ledger, 'z', 1)
@@ -484,53 +488,53 @@ def lone():
     return ledger
 
 
-def test_a_lone_job_goes_to_an_empty_slave_that_gets_nothing_else(lone):
-    lone.hello('c', 'host:c', 1, 0)
-    assert lease(lone, 'c', 5) == [1]
-    assert lease(lone, 'c', 5, prefetch=True) is None
-    assert lone.barred(lone.slaves['c'])
-    lone.done('c', [(1, 1)])
-    assert not lone.barred(lone.slaves['c'])
-    assert lease(lone, 'c', 2) == [6, 7]
+def test_an_isolated_job_goes_to_an_empty_slave_that_gets_no_more(isolated):
+    isolated.hello('c', 'host:c', 1, 0)
+    assert lease(isolated, 'c', 5) == [1]
+    assert lease(isolated, 'c', 5, prefetch=True) is None
+    assert isolated.leasing.barred(isolated.slaves['c'])
+    isolated.done('c', [(1, 1)])
+    assert not isolated.leasing.barred(isolated.slaves['c'])
+    assert lease(isolated, 'c', 2) == [6, 7]
 
 
-def test_one_slave_is_reserved_until_it_is_empty(lone):
-    assert lease(lone, 'a', 5, prefetch=True) is None
-    assert lone.barred(lone.slaves['a'])
-    lone.done('a', [(2, 2)])
-    assert lease(lone, 'a', 5, prefetch=True) is None
-    lone.done('a', [(3, 3)])
-    assert not lone.barred(lone.slaves['a'])
-    assert lease(lone, 'a', 5) == [1]
+def test_one_slave_is_reserved_until_it_is_empty(isolated):
+    assert lease(isolated, 'a', 5, prefetch=True) is None
+    assert isolated.leasing.barred(isolated.slaves['a'])
+    isolated.done('a', [(2, 2)])
+    assert lease(isolated, 'a', 5, prefetch=True) is None
+    isolated.done('a', [(3, 3)])
+    assert not isolated.leasing.barred(isolated.slaves['a'])
+    assert lease(isolated, 'a', 5) == [1]
 
 
-def test_one_at_a_time(lone):
-    assert lease(lone, 'a', 5, now=0) is None
-    assert lease(lone, 'b', 2, now=1) == [6, 7]
+def test_one_at_a_time(isolated):
+    assert lease(isolated, 'a', 5, now=0) is None
+    assert lease(isolated, 'b', 2, now=1) == [6, 7]
 
 
-def test_and_one_more_after_a_while(lone):
-    assert lease(lone, 'a', 5, now=0) is None
-    assert lease(lone, 'b', 1, now=RESERVE - 1) == [6]
-    assert lease(lone, 'b', 1, now=RESERVE) is None
-    lone.done('b', [(4, 6)])
-    assert lease(lone, 'b', 1, now=RESERVE) == [1]
+def test_and_one_more_after_a_while(isolated):
+    assert lease(isolated, 'a', 5, now=0) is None
+    assert lease(isolated, 'b', 1, now=RESERVE - 1) == [6]
+    assert lease(isolated, 'b', 1, now=RESERVE) is None
+    isolated.done('b', [(4, 6)])
+    assert lease(isolated, 'b', 1, now=RESERVE) == [1]
 
 
 @pytest.mark.parametrize('gone', ['leased', 'done'])
-def test_nobody_is_reserved_once_the_lone_job_is_gone(lone, gone):
-    assert lease(lone, 'a', 5) is None
+def test_nobody_is_reserved_once_the_isolated_job_is_gone(isolated, gone):
+    assert lease(isolated, 'a', 5) is None
     if gone == 'leased':
-        lone.hello('c', 'host:c', 1, 0)
-        assert lease(lone, 'c', 1) == [1]
+        isolated.hello('c', 'host:c', 1, 0)
+        assert lease(isolated, 'c', 1) == [1]
     else:
-        lone.done('z', [(1, 1)])
-    assert not lone.barred(lone.slaves['a'])
-    assert lease(lone, 'a', 1, prefetch=True) == [6]
+        isolated.done('z', [(1, 1)])
+    assert not isolated.leasing.barred(isolated.slaves['a'])
+    assert lease(isolated, 'a', 1, prefetch=True) == [6]
 
 
 def test_an_empty_slave_is_reserved_no_more():
-    """Though a lone job waits still, which it has refused."""
+    """Though an isolated job waits still, which it has refused."""
     ledger = make(100, slaves='yzcd')
     lease(ledger, 'y', 1)
     ledger.lose('y')
@@ -621,16 +625,16 @@ def test_what_may_have_killed_its_slave_waits_while_draining(ledger):
     ledger.lose('b')
     ledger.hello('c', 'host:c', 1, 0)
     assert lease(ledger, 'c', 9, draining=True) is None
-    assert not ledger.barred(ledger.slaves['c'])
+    assert not ledger.leasing.barred(ledger.slaves['c'])
 
 
 def test_jobs_in_hand_are_capped():
     ledger = make(0, size=2)
     for _ in range(IN_HAND):
-        ledger.feed(['job'] * 2)
+        ledger.ready.extend(['job'] * 2)
         ledger.lease('a', 2, 0)
-    ledger.feed(['job'] * 2)
-    assert ledger.unfinished == 100
+    ledger.ready.extend(['job'] * 2)
+    assert ledger.pieces.jobs == 100
     assert ledger.lease('b', 2, 0) is None
     ledger.done('a', [(7, 7)])
     assert len(ledger.lease('b', 2, 0).jobs) == 1
@@ -661,7 +665,7 @@ def test_those_who_hunger_come_before_those_who_prefetch():
 def test_hello_with_ranges_that_overlap(ledger):
     lease(ledger, 'a', 10)
     assert ledger.hello('a', 'host:a', 1, 0, [(1, 10), (5, 5)]) == [(1, 10)]
-    assert ledger.waiting == 0
+    assert ledger.pieces.waiting == 0
 
 
 def test_what_was_given_back_at_the_end_is_shared_too():
@@ -676,7 +680,7 @@ def test_what_was_given_back_at_the_end_is_shared_too():
 def test_a_slave_is_late_with_more_than_it_works_on(ledger):
     lease(ledger, 'a', 2)
     slave = ledger.slaves['a']
-    assert not ledger.late(slave, lease_size.LATE * 0.1, 0.1)
-    assert ledger.late(slave, lease_size.LATE * 0.1 + 0.01, 0.1)
+    assert not ledger.leasing.late(slave, LATE * 0.1, 0.1)
+    assert ledger.leasing.late(slave, LATE * 0.1 + 0.01, 0.1)
     ledger.done('a', [(1, 1)])
-    assert not ledger.late(slave, 100, 0.1)
+    assert not ledger.leasing.late(slave, 100, 0.1)

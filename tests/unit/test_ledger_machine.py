@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
                                  precondition, rule, run_state_machine_as_test)
 
-from taskmaster.master import ledger as module
-from taskmaster.master.ledger import (EXPIRY, GRACE, LOSSES, REFUSALS, RESERVE,
-                                      Ledger)
+from taskmaster.master import leasing
+from taskmaster.master.ledger import LOSSES, REFUSALS, Ledger
+from taskmaster.timing import STANDARD
+
+EXPIRY, GRACE, RESERVE = STANDARD.expiry, STANDARD.grace, STANDARD.reserve
 
 EXAMPLES = int(os.environ.get('LEDGER_EXAMPLES', 0))
 STEPS = int(os.environ.get('LEDGER_STEPS', 60))
@@ -258,7 +260,7 @@ class LedgerMachine(RuleBasedStateMachine):
             room = min(room, self.total + 1 - self.next)
         rows = list(range(self.next, self.next + min(some, room)))
         self.next += len(rows)
-        self.ledger.feed(rows)
+        self.ledger.ready.extend(rows)
         self.yielded = max(self.yielded, self.next - 1)
 
     @precondition(lambda self: self.next > self.yielded)
@@ -458,7 +460,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if numbers[0] > len(model.jobs):
             assert not draining, 'new while draining'
             assert returned <= alone, 'new before returned'
-            assert had or not alone, 'new before a lone job'
+            assert had or not alone, 'new before an isolated job'
             assert len(numbers) <= min(want, room, share)
             assert numbers[0] == len(model.jobs) + 1
             for n in numbers:
@@ -468,7 +470,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if numbers[0] in alone:
                 assert numbers[1:] == [] == had, 'not alone'
             else:
-                assert had or not alone, 'others before a lone job'
+                assert had or not alone, 'others before an isolated job'
             most = 2 if model.jobs[numbers[0]].suspect else 1
             assert len(numbers) <= max(want, most)
         for n in numbers:
@@ -476,7 +478,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return numbers
 
     def piece(self, n):
-        for piece in self.ledger._within(n, n):
+        for piece in self.ledger.pieces.within(n, n):
             return piece.first, piece.last
 
     def alone(self, n):
@@ -602,18 +604,17 @@ class LedgerMachine(RuleBasedStateMachine):
         ledger, model = self.ledger, self.model
         jobs = {}
         before = 0
-        for first in ledger._firsts:
-            piece = ledger._pieces[first]
-            assert piece.first == first > before, 'out of order'
+        for piece in ledger.pieces:
+            assert piece.first > before, 'out of order'
             before = piece.last
-            state = (FAILED if first in ledger._failed else
+            state = (FAILED if piece.first in ledger.pieces.failed else
                      HELD if piece.holder else RETURNED)
-            for n, row in enumerate(piece.jobs, first):
+            for n, row in enumerate(piece.jobs, piece.first):
                 assert row == self.run.base + n
                 jobs[n] = (state, piece.holder and piece.holder.id,
-                           piece.claim, piece.suspect, piece.losses,
-                           set(piece.refused))
-        assert before <= ledger.leased == len(model.jobs)
+                           piece.claim and piece.claim.id, piece.suspect,
+                           piece.losses, set(piece.refused))
+        assert before <= ledger.ready.leased == len(model.jobs)
         assert jobs == {
             n: (job.state, job.holder, job.claim, job.suspect, job.losses,
                 job.refused)
@@ -628,14 +629,14 @@ class LedgerMachine(RuleBasedStateMachine):
         ready = [row for rows in ledger.ready._lists for row in rows]
         ready = ready[ledger.ready._taken:]
         assert ready == list(range(
-            self.run.base + ledger.leased + 1, self.next))
+            self.run.base + ledger.ready.leased + 1, self.next))
         assert len(ready) == len(ledger.ready) <= self.size
-        assert ledger.unfinished == len(self.model.unfinished())
-        assert ledger.finished == ledger.leased - ledger.unfinished
+        assert ledger.pieces.jobs == len(self.model.unfinished())
+        assert ledger.finished == ledger.ready.leased - ledger.pieces.jobs
         assert ledger.finished == self.model.done
         assert ledger.failed == self.model.recorded
         assert ledger.twice >= 0
-        assert ledger.unfinished <= self.size * IN_HAND
+        assert ledger.pieces.jobs <= self.size * IN_HAND
 
     @invariant()
     def the_books_agree(self):
@@ -726,7 +727,7 @@ def profile(examples, steps=STEPS, **options):
 
 
 def hunt(machine, monkeypatch, options):
-    monkeypatch.setattr(module, 'IN_HAND', IN_HAND)
+    monkeypatch.setattr(leasing, 'IN_HAND', IN_HAND)
     run_state_machine_as_test(machine, settings=options)
 
 

@@ -5,7 +5,9 @@ from hypothesis import Phase
 from test_ledger_machine import LedgerMachine, Run, hunt, profile
 
 from taskmaster.master import ledger as module
+from taskmaster.master.leasing import Leasing
 from taskmaster.master.ledger import Ledger
+from taskmaster.master.pieces import Pieces
 
 
 class LastAcknowledged(Ledger):
@@ -19,7 +21,7 @@ class LastAcknowledged(Ledger):
                                 (piece.last, piece.jobs[-1]))
 
     def watermark(self):
-        return self.acknowledged if self._firsts else super().watermark()
+        return self.acknowledged if self.pieces.jobs else super().watermark()
 
 
 class LostPieceDropped(Ledger):
@@ -42,49 +44,46 @@ class FailedPassed(Ledger):
     """The watermark passes a failed job before it is recorded."""
 
     def watermark(self):
-        for first in self._firsts:
-            if first not in self._failed:
-                return first - 1, self._pieces[first].before
-        return self.leased, self._before
+        for piece in self.pieces:
+            if piece.first not in self.pieces.failed:
+                return piece.first - 1, piece.before
+        return self.ready.leased, self.ready.before
 
 
-class WaitsForEver(Ledger):
-    """A lone job waits for an empty slave, and none is reserved."""
+class WaitsForEver(Leasing):
+    """An isolated job waits for an empty slave, and none is reserved."""
 
-    def _lone_piece(self, slave, now):
-        return None if slave.pieces else super()._lone_piece(slave, now)
+    def _isolated(self, slave, now):
+        return None if slave.in_hand else super()._isolated(slave, now)
 
 
-class StuckReserved(Ledger):
+class StuckReserved(Leasing):
     """The one reserved slave may be stuck; no other is ever reserved."""
 
-    def _lone_piece(self, slave, now):
-        return super()._lone_piece(slave, self._reserved_at)
+    def _isolated(self, slave, now):
+        return super()._isolated(slave, self._reserved_at)
 
 
-class ReservedForEver(Ledger):
-    """A slave stays reserved when the lone job is gone."""
+class ReservedForEver(Leasing):
+    """A slave stays reserved when the isolated job is gone."""
 
-    def _withdraw(self, piece):
-        reserved = set(self._reserved)
-        try:
-            return super()._withdraw(piece)
-        finally:
-            self._reserved |= reserved
+    @property
+    def reserved(self):
+        return self._reserved
 
 
-class Crowded(Ledger):
-    """The slave that has a lone job gets more beside it."""
+class Crowded(Leasing):
+    """The slave that has an isolated job gets more beside it."""
 
     def barred(self, slave):
-        return bool(slave.pieces) and slave.id in self._reserved
+        return slave.in_hand > 0 and slave.id in self.reserved
 
 
 class LateFailure(Ledger):
     """A failure counts, whoever reports it."""
 
     def fail(self, id, number, *args, **kwargs):
-        for piece in self._within(number, number):
+        for piece in self.pieces.within(number, number):
             if piece.holder:
                 id = piece.holder.id
         super().fail(id, number, *args, **kwargs)
@@ -95,9 +94,9 @@ class AnybodyGivesBack(Ledger):
 
     def give_back(self, id, ranges):
         for a, b in ranges:
-            for piece in self._within(a, b):
+            for piece in self.pieces.within(a, b):
                 if piece.holder:
-                    self._return(self._isolate(piece, a, b))
+                    self._return(self.pieces.isolate(piece, a, b))
 
 
 class LateDoneRefused(Ledger):
@@ -105,7 +104,7 @@ class LateDoneRefused(Ledger):
 
     def done(self, id, ranges):
         for a, b in ranges:
-            for piece in self._held(self.slaves.get(id), a, b):
+            for _, piece in self._held(id, a, b):
                 self._finish(piece)
 
 
@@ -114,24 +113,24 @@ class WholePieceDone(Ledger):
 
     def done(self, id, ranges):
         for a, b in ranges:
-            for piece in self._within(a, b):
+            for piece in self.pieces.within(a, b):
                 self._finish(piece)
 
 
-class WrongJobBefore(Ledger):
+class WrongJobBefore(Pieces):
     """A piece cut off remembers the job before the whole piece."""
 
-    def _cut(self, piece, number):
-        right = super()._cut(piece, number)
+    def cut(self, piece, number):
+        right = super().cut(piece, number)
         right.before = piece.before
         return right
 
 
-class NewFirst(Ledger):
+class NewFirst(Leasing):
     """New jobs are leased before those that came back."""
 
-    def _returned_piece(self, *args):
-        return None if self.ready else super()._returned_piece(*args)
+    def _returned(self, *args, **kwargs):
+        return None if self._ready else super()._returned(*args, **kwargs)
 
 
 class DrainLeasesNew(Ledger):
@@ -141,13 +140,13 @@ class DrainLeasesNew(Ledger):
         return super().lease(id, want, now, prefetch)
 
 
-class NoEndInHand(Ledger):
+class NoEndInHand(Leasing):
     """Nothing caps the jobs in hand."""
 
-    def _new_piece(self, want):
-        unfinished, self.unfinished = self.unfinished, 0
-        piece = super()._new_piece(want)
-        self.unfinished += unfinished
+    def _new(self, want):
+        jobs, self._pieces.jobs = self._pieces.jobs, 0
+        piece = super()._new(want)
+        self._pieces.jobs += jobs
         return piece
 
 
@@ -163,7 +162,7 @@ class GuiltByAssociation(Ledger):
     """A loss counts for every job that the slave held."""
 
     def lose(self, id, late=()):
-        for piece in self._pieces.values():
+        for piece in self.pieces:
             if piece.holder and piece.holder.id == id:
                 if piece.losses < module.LOSSES - 1:
                     piece.losses += 1
@@ -174,7 +173,7 @@ class NeverGuilty(Ledger):
     """A job that kills its slaves goes out again for ever."""
 
     def lose(self, id, late=()):
-        for piece in self._pieces.values():
+        for piece in self.pieces:
             piece.losses = 0
         return super().lose(id, late)
 
@@ -182,22 +181,23 @@ class NeverGuilty(Ledger):
 class ReplyLost(Ledger):
     """What a slave was given and never got stays its own."""
 
-    def hello(self, id, name, workers, now, holds=()):
+    def hello(self, id, name, workers, now, holds=(), returns=False):
         slave = self.slaves.get(id)
         if slave:
             holds = [(piece.first, piece.last) for piece in slave.pieces]
-        return super().hello(id, name, workers, now, holds)
+        return super().hello(id, name, workers, now, holds, returns)
 
 
 class OldClaim(Ledger):
     """A slave is given back what was leased elsewhere meanwhile."""
 
-    def hello(self, id, name, workers, now, holds=()):
-        for a, b in holds:
-            for piece in self._within(a, b):
-                if piece.holder and piece.holder.id != id:
-                    self._return(self._isolate(piece, a, b), claim=id)
-        return super().hello(id, name, workers, now, holds)
+    def hello(self, id, name, workers, now, holds=(), returns=False):
+        slave = self.slaves.get(id)
+        for a, b in holds if slave else ():
+            for piece in self.pieces.within(a, b):
+                if piece.holder and piece.holder is not slave:
+                    self._return(self.pieces.isolate(piece, a, b), slave)
+        return super().hello(id, name, workers, now, holds, returns)
 
 
 class RefusedForEver(Ledger):
@@ -228,18 +228,27 @@ class GoneForgotten(Ledger):
         pass
 
 
+SOUND = Ledger, Leasing, Pieces, Run
 MUTANTS = [mutant for mutant in list(globals().values())
-           if isinstance(mutant, type) and mutant is not Ledger
-           and mutant is not Run and issubclass(mutant, (Ledger, Run))]
+           if isinstance(mutant, type) and mutant not in SOUND
+           and issubclass(mutant, SOUND)]
+
+
+def of(kind, mutant):
+    """That kind of part: the mutant, if it is one, or the sound one."""
+    return mutant if issubclass(mutant, kind) else kind
 
 
 @pytest.mark.hunt
 @pytest.mark.parametrize('mutant', MUTANTS, ids=lambda mutant:
                          mutant.__name__)
 def test_the_machine_catches(mutant, monkeypatch):
+    monkeypatch.setattr(module, 'Leasing', of(Leasing, mutant))
+    monkeypatch.setattr(module, 'Pieces', of(Pieces, mutant))
+
     class Machine(LedgerMachine):
-        ledger_class = mutant if issubclass(mutant, Ledger) else Ledger
-        run_class = mutant if issubclass(mutant, Run) else Run
+        ledger_class = of(Ledger, mutant)
+        run_class = of(Run, mutant)
 
     with pytest.raises(AssertionError):
         hunt(Machine, monkeypatch, profile(

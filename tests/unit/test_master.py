@@ -377,7 +377,7 @@ def in_feeder_later(master):
 
 
 def in_feeder_waking(master):
-    master.queue.wake = fail
+    master.queue.waiters.feed_one = fail
 
 
 def in_main(master):

@@ -10,7 +10,7 @@ from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
 
 from taskmaster.errors import (ConfigError, Fault, KeyRefused,
                                TaskmasterError, Unreachable)
-from taskmaster.master.ledger import GRACE
+from taskmaster.master.dispatcher import Leased
 from taskmaster.settings import Settings
 from taskmaster.slave.backlog import Backlog
 from taskmaster.slave.link import Identity, LinkLoop
@@ -19,7 +19,7 @@ from taskmaster.slave.slave import Slave
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire import messages
-from taskmaster.wire.messages import Introduction, Jobs, Report, Wait
+from taskmaster.wire.messages import Introduction, Report, Wait
 
 
 # It connects anew at once.
@@ -178,8 +178,8 @@ def test_the_last_job_goes_to_a_slave_that_only_seems_busy():
     master = MemoryMaster(['job'])
     master.queue.end()
     for name in ('s2', 's3'):
-        master.queue.hello(Introduction(1, '', name, name, 1, None, None,
-                                        None, [], None), object())
+        master.queue.dispatcher.hello(Introduction(
+            1, '', name, name, 1, None, None, None, [], None), object())
     free = make(master, lambda job: None)       # no worker has come yet
     link = free._link
     link._link = master.connect()
@@ -258,7 +258,7 @@ def test_what_another_slave_has_got_meanwhile_is_not_done_here():
     lost.append(1)
     slave._link.cut()
     until(lambda: master.queue.sessions == 0)
-    clock.forward(GRACE)
+    clock.forward(STANDARD.grace)
     master.queue.expire()
     other = Direct(master.queue)
     greet(other, 's2')
@@ -634,11 +634,11 @@ def test_a_busy_slave_that_gets_no_more_does_not_spin(workers):
 def test_a_barred_slave_does_not_spin(workers):
     """It holds a job that may be a killer, and gets no other."""
     master = MemoryMaster([1, 2, 3])
-    queue, session = master.queue, object()
-    queue.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None, [],
-                             None), session)
-    assert type(queue.exchange('s0', Report(RUN, [], [], []), 1, False, 0.0,
-                               session)) is Jobs
+    dispatcher, session = master.queue.dispatcher, object()
+    dispatcher.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None,
+                                  [], None), session)
+    assert isinstance(dispatcher.exchange(
+        's0', Report(RUN, [], [], []), 1, False, 0.0, session), Leased)
     gate = Gate()
     slave = make(master, gate, threads=workers, after='s0')
     working = Background(slave.run)

@@ -9,9 +9,11 @@ from fakes import (LONG, RUN, Background, Clock, greet, introduction, report,
 
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
-from taskmaster.master.ledger import EXPIRY, GRACE
+from taskmaster.timing import STANDARD
 from taskmaster.wire.fields import BadMessage
 from taskmaster.wire.messages import Over, Recall, Stranger, Wait, Welcome
+
+EXPIRY, GRACE = STANDARD.expiry, STANDARD.grace
 
 
 @pytest.fixture
@@ -229,8 +231,9 @@ class TestContract:
     def test_goodbye_of_an_old_connection_drops_nobody(self, open_door,
                                                        queue, clock):
         gone = []
-        goodbye = queue.goodbye
-        queue.goodbye = lambda *args: (goodbye(*args), gone.append(args))
+        dispatcher = queue.dispatcher
+        goodbye = dispatcher.goodbye
+        dispatcher.goodbye = lambda *args: (goodbye(*args), gone.append(args))
         old, new, other = open_door(), open_door(), open_door()
         greet(other, 's2')
         greet(old)

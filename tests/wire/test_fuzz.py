@@ -142,7 +142,7 @@ def test_nothing_that_is_said_breaks_the_books(history):
         watermark = number
     for session in sessions:
         session.close()
-    queue._clock = lambda: 1e12         # all that they held comes back
+    queue.dispatcher._clock = lambda: 1e12  # all that they held comes back
     queue.expire()
     last = served(Direct(queue))
     queue.recorded([job.number for job in queue.unrecorded()])
@@ -196,7 +196,7 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
     while sent < MESSAGES // 4:
         sent += Background(talk).result()
     check_books(queue._ledger)
-    queue._clock = lambda: 1e12
+    queue.dispatcher._clock = lambda: 1e12
     queue.expire()
     link = connect(server.address, KEY)
     try:

@@ -579,7 +579,7 @@ def test_an_error_of_ours_is_logged_here_and_one_line_there(
         server, connect, queue, caplog):
     link = connect(server)
     greet(link)
-    queue.exchange = None               # a bug
+    queue.dispatcher.exchange = None               # a bug
     with pytest.raises(EOFError) as info:
         take(link)
     assert 'the master had an error' in str(info.value)

@@ -1,0 +1,292 @@
+"""The slaves' side of the queue: who comes and goes, reports and leases.
+
+A `Session` calls it for one slave each, on a thread of its own.  All share
+the lock and the ledger of the `JobQueue`.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Sequence, Union
+
+from .. import logs
+from ..text import summary
+from ..timing import Timing
+from ..wire.fields import Range
+from ..wire.messages import Introduction, Payload, Report
+from .gate import Gate
+from .ledger import Lease, Ledger
+from .packing import Packed, Packer
+from .waiters import Waiters
+
+log = logs.logger(__name__)
+
+
+class Leased(NamedTuple):
+    """So many jobs, pickled as a list."""
+
+    first: int              # its number
+    size: int
+    payload: Payload
+
+
+class Nothing(NamedTuple):
+    """There is nothing for this slave now."""
+
+    reason: str             # or ''
+
+
+class Recalled(NamedTuple):
+    """It is to give back what it has not begun."""
+
+    reason: str
+
+
+class Ended(NamedTuple):
+    """The run is over."""
+
+    how: str
+
+
+class Unknown(NamedTuple):
+    """It is to say hello first."""
+
+
+Answer = Union[Leased, Nothing, Recalled, Ended, Unknown]
+
+
+class Dispatcher:
+    """Gives out leases and takes reports.
+
+    ``took`` is called when jobs have left the queue, and ``changed`` as
+    that of the `JobQueue`; both under the lock.
+    """
+
+    def __init__(self, ledger: Ledger, gate: Gate, waiters: Waiters,
+                 start_id: str, clock: Callable[[], float],
+                 changed: Callable[[], None], took: Callable[[], None],
+                 timing: Timing):
+        self._waiters = waiters
+        self._ledger = ledger
+        self._gate = gate
+        self._lock = waiters.lock
+        self._start_id = start_id
+        self._clock = clock
+        self._changed = changed
+        self._took = took
+        self._timing = timing
+        self._packer = Packer()
+        self._sessions: dict[str, object] = {}      # the newest of a slave
+        self._awaited: set[str] = set()     # lost ones, to have a successor
+
+    @property
+    def connected(self) -> int:
+        """How many slaves are connected."""
+        return len(self._sessions)
+
+    @property
+    def sessions(self) -> int:
+        """How many slaves are connected, or about to be as successors."""
+        return len(self._sessions) + len(self._awaited)
+
+    @property
+    def span(self) -> float:
+        """How many seconds a lease should take now."""
+        return self._timing.span_of(len(self._sessions))
+
+    def hello(self, who: Introduction, session: object) -> list[Range]:
+        """A slave of this run introduces itself on a new connection.
+
+        Return what it still holds.
+        """
+        lost = ''
+        with self._lock:
+            ledger = self._ledger
+            waiting = ledger.pieces.waiting
+            if who.after:
+                lost = self._lose(who.after)
+                self._awaited.discard(who.after)
+            if who.slave in self._sessions:
+                self._waiters.wake_all()     # its older session, if that waits
+            self._sessions[who.slave] = session
+            returns = who.start == self._start_id
+            kept = ledger.hello(who.slave, who.name, who.workers,
+                                self._clock(), who.holds if returns else (),
+                                returns)
+            if ledger.pieces.waiting > waiting:
+                self._waiters.wake_all()
+        self._say(lost)
+        return kept
+
+    def goodbye(self, slave: str, session: object) -> None:
+        """The connection of a slave has ended."""
+        with self._lock:
+            if self._sessions.get(slave) is session:
+                del self._sessions[slave]
+                self._ledger.drop(slave, self._clock())
+                self._changed()
+
+    def heard(self, slave: str) -> None:
+        """A slave gives a sign of life, other than by a call."""
+        with self._lock:
+            self._ledger.heard(slave, self._clock())
+
+    def exchange(self, slave: str, report: Report, want: int, prefetch: bool,
+                 wait: float, session: object = None) -> Answer:
+        """One round trip: take a report, give a lease.
+
+        Waits up to ``wait`` seconds for a job, while ``session`` is the
+        newest of the slave: what an older one is given would never arrive.
+        """
+        if report.start != self._start_id:
+            return Unknown()
+        taken = False
+        while True:
+            with self._lock:
+                if not taken:
+                    self._take_report(slave, report, session)
+                    taken = True
+                found = self._lease(slave, want, prefetch,
+                                    self._clock() + wait, session)
+            if not isinstance(found, Lease):
+                return found
+            packed = self._packer.pack(found.jobs)
+            if packed.size < len(found.jobs):
+                self._unpacked(slave, found, packed, session)
+            if packed.size:
+                return Leased(found.first, packed.size, packed.payload)
+
+    def lost(self, slave: str, late: Sequence[Range]) -> None:
+        """A supervisor says that a slave has died.
+
+        Or that it has ended it, as the jobs ``late`` took too long.
+        """
+        with self._lock:
+            lost = self._lose(slave, late)
+            if lost:
+                self._awaited.add(slave)
+            self._waiters.wake_all()
+            self._changed()
+        self._say(lost)
+
+    def give_back(self, slave: str, start: str, ranges: Sequence[Range],
+                  session: object = None) -> Nothing | Unknown:
+        """A slave gives back what it has not begun, on its connection."""
+        with self._lock:
+            # One that was replaced: what it says may have been overtaken.
+            if (start != self._start_id
+                    or self._sessions.get(slave) is not session
+                    or self._ledger.heard(slave, self._clock()) is None):
+                return Unknown()
+            self._ledger.give_back(slave, ranges)
+            self._waiters.wake_all()
+            self._changed()
+            return Nothing(self._gate.held)
+
+    def expire(self) -> None:
+        """Let time pass: give up slaves that are silent."""
+        with self._lock:
+            ledger = self._ledger
+            before = ledger.pieces.waiting, ledger.failures
+            lost, gone = ledger.expire(self._clock())
+            if lost:
+                for slave in self._sessions.keys() - ledger.slaves.keys():
+                    del self._sessions[slave]
+            if lost or before != (ledger.pieces.waiting, ledger.failures):
+                self._waiters.wake_all()
+                self._changed()
+        for name, jobs in gone:
+            self._say(f'slave {name} is cut off, {jobs} jobs back')
+        for name, jobs in lost:
+            if jobs:                # or that was said when it was cut off
+                self._say(f'lost slave {name}, {jobs} jobs back')
+
+    # -- under the lock ---------------------------------------------------
+
+    def _lose(self, slave: str, late: Sequence[Range] = ()) -> str:
+        """Return what is to be said of it, once the lock is let go of."""
+        lost = self._ledger.slaves.get(slave)
+        if lost is None:
+            return ''
+        jobs = self._ledger.lose(slave, late)
+        self._sessions.pop(slave, None)
+        return f'lost slave {lost.name}, {jobs} jobs back'
+
+    def _take_report(self, slave: str, report: Report,
+                     session: object) -> None:
+        ledger = self._ledger
+        ledger.done(slave, report.done)
+        news = report.failed or report.refused
+        # Of a connection that was replaced only successes are believed: the
+        # slave says the rest again, unless it was overtaken.
+        if news and self._sessions.get(slave) is session:
+            for failed in report.failed:
+                ledger.fail(slave, *failed)
+            for refused in report.refused:
+                ledger.refuse(slave, *refused)
+            if report.refused:
+                self._waiters.wake_all()
+        if news or self._gate.draining or ledger.complete:
+            self._changed()
+
+    def _lease(self, slave: str, want: int, prefetch: bool, deadline: float,
+               session: object) -> Lease | Answer:
+        """A lease; or, after the deadline, what to answer instead."""
+        want = min(want, self._packer.most())
+        ledger, gate = self._ledger, self._gate
+        leasing = ledger.leasing
+        # Those that wait come first, or in a crowd some would wait for ever.
+        overtaking = bool(self._waiters.hungry and ledger.ready
+                          and not ledger.pieces.waiting)
+        while True:
+            now = self._clock()
+            known = ledger.heard(slave, now)
+            if known is None or self._sessions.get(slave) is not session:
+                return Unknown()
+            if gate.over is not None:
+                return Ended(gate.over)
+            if ledger.too_many or gate.recalling:
+                if known.in_hand:
+                    return Recalled(gate.held)
+                want = 0
+            ready = len(ledger.ready)
+            if gate.draining or not (gate.held or overtaking):
+                lease = ledger.lease(slave, gate.allow(want), now, prefetch,
+                                     gate.draining)
+                if lease is not None:
+                    gate.spend(len(lease.jobs))
+                    self._took()
+                    return lease
+            if (prefetch and self._waiters.hungry
+                    and ledger.ended and not ledger.ready
+                    and leasing.late(known, now, self.span)):
+                return Recalled('others have no jobs')
+            if now >= deadline or leasing.barred(known):
+                return Nothing(gate.held)
+            self._waiters.wait(deadline - now, want > 0 and not prefetch,
+                               ready)
+            overtaking = False
+
+    # -- outside the lock -------------------------------------------------
+
+    def _unpacked(self, slave: str, lease: Lease, packed: Packed,
+                  session: object) -> None:
+        """What could not be sent has failed, or goes another time."""
+        errors = [(lease.first + at, 'cannot be pickled: ' + summary(error))
+                  for at, error in packed.culprits]
+        with self._lock:
+            for number, error in errors:
+                self._ledger.fail(slave, number, error, attempts=0)
+            # On its next connection the slave did not list them.
+            if self._sessions.get(slave) is session:
+                self._ledger.give_back(slave, [(
+                    lease.first + packed.size,
+                    lease.first + len(lease.jobs) - 1)])
+            self._waiters.wake_all()
+            if errors:
+                self._changed()
+
+    @staticmethod
+    def _say(text: str) -> None:
+        """Not under the lock: a terminal may be stopped for hours."""
+        if text:
+            log.warning('%s', text)

@@ -1,0 +1,78 @@
+"""What the status line and `tm-ctl status` tell of the queue.
+
+Each is read from the ledger under the queue's lock, at one moment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .ledger import Ledger
+from .pieces import Piece
+
+
+class Oldest(NamedTuple):
+    """An unfinished job, such as the one that holds the watermark back."""
+
+    number: int
+    job: Any
+    slave: str          # host:pid, or '' when nobody has it
+    age: float          # seconds
+
+
+class SlaveReport(NamedTuple):
+    """What `tm-ctl status` tells of a slave."""
+
+    name: str
+    workers: int
+    connected: bool
+    done: int
+    failed: int
+    rate: float         # jobs a second since its hello
+    in_hand: int
+    oldest: float | None        # seconds that it has had a lease, at most
+
+
+class Counts(NamedTuple):
+    """What the status line needs."""
+
+    finished: int
+    queued: int
+    slaves: int         # connected
+    failed: int         # and recorded
+    unrecorded: int     # failed, and about to be recorded
+    twice: int          # jobs done once more
+    seen: int           # slaves that have come
+
+
+def counts(ledger: Ledger, connected: int) -> Counts:
+    return Counts(ledger.finished, len(ledger.ready), connected,
+                  ledger.failed, len(ledger.pieces.failed), ledger.twice,
+                  ledger.slaves.seen)
+
+
+def slaves(ledger: Ledger, now: float) -> list[SlaveReport]:
+    """A slave each, those with the oldest lease first."""
+    found = [SlaveReport(
+        slave.name, slave.workers, slave.dropped is None, slave.done,
+        slave.failed, slave.done / max(now - slave.since, 1e-9),
+        slave.in_hand, slave.age(now)) for slave in ledger.slaves.values()]
+    return sorted(found, key=lambda slave: -(slave.oldest or 0))
+
+
+def lowest(ledger: Ledger, now: float) -> Oldest | None:
+    """What holds the watermark back, if anything does."""
+    piece = ledger.pieces.lowest()
+    return None if piece is None else _oldest(piece, now)
+
+
+def holders(ledger: Ledger, now: float) -> list[Oldest]:
+    """What each slave has had longest, the oldest of all first."""
+    pieces = [slave.oldest() for slave in ledger.slaves.values()]
+    return sorted((_oldest(piece, now) for piece in pieces if piece),
+                  key=lambda oldest: -oldest.age)
+
+
+def _oldest(piece: Piece, now: float) -> Oldest:
+    return Oldest(piece.first, piece.job, piece.holder.name if piece.holder
+                  else '', now - piece.since)
