@@ -42,4 +42,7 @@ def name_of(place: Sequence[Any]) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    return host in ('localhost', '::1') or host.startswith('127.')
+    numbers = host.split('.')       # 127.example.org is a name
+    return host in ('localhost', '::1') or (
+        numbers[0] == '127' and len(numbers) == 4
+        and all(map(str.isdecimal, numbers)))

@@ -19,7 +19,7 @@ from .errors import need_the_gil
 from .settings import ENV_KEY, TABLE, Settings, from_python
 from .usercode import handler, targets
 from .usercode.source import from_function, from_iterable
-from .wire.key import key as key_of
+from .wire.key import key_of
 
 Number = Union[int, float, str]     # as text it is read as a flag's value is
 File = Union[str, 'os.PathLike[str]']
@@ -104,8 +104,8 @@ class Taskmaster:
             return run_inline(self._source, handle, progress, settings)
         from .local import Local
         local = Local(self._source, self._target.text, address(settings.host),
-                      key_of(settings.key, settings.key_file), progress,
-                      printer(progress), settings, sys.path)
+                      key_of(settings), progress, printer(progress), settings,
+                      sys.path)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
         signals = Signals(local.stop, local.tell, local.stopped_from_afar)

@@ -323,12 +323,13 @@ def made(values: Mapping[str, Any],
     """Return the settings of values that are converted already.
 
     What is not given is taken from the environment, where that has it; an
-    empty ``host`` is none.  Files are found from the current folder.
+    empty ``host`` is none.  Files are found from the current folder; that of
+    the key, which is read before any module is loaded, is shown as typed.
     """
     given = {name: value for name, value in values.items() if name in TABLE}
     folder = current_folder()
     for name, value in given.items():
-        if TABLE[name].metavar == FILE and value:
+        if TABLE[name].metavar == FILE and value and name != 'key_file':
             given[name] = os.path.join(folder, value)
     settings = Settings(folder=folder, **given)
     key = settings.key

@@ -13,7 +13,7 @@ from ..errors import TaskmasterError, Unreachable, UsageError
 from ..settings import Settings, as_rate
 from ..text import summary
 from ..timing import STANDARD, Timing
-from ..wire.key import key
+from ..wire.key import key_of
 from ..wire.messages import COMMANDS, RATE
 from .script import Script, main_of, trust_of
 
@@ -37,7 +37,7 @@ def run(settings: Settings, timing: Timing) -> int:
         raise UsageError(f'rate: {error}') from None
     from ..wire.messages import Overview, Refused
     link = _look_for(address(settings.host),
-                     key(settings.key, settings.key_file),
+                     key_of(settings, warn=False),
                      trust_of(settings), settings.timeout)
     try:
         if command == STATUS:

@@ -10,13 +10,15 @@ from ..console.signals import Signals
 from ..settings import Settings
 from ..usercode.naming import parse_arguments
 from ..timing import STANDARD, Timing
-from ..wire.key import key
+from ..wire.key import key_of
 from .script import Script, main_of, served
 
 
 def run(settings: Settings, timing: Timing) -> int:
     # First, as it may load a module that the current folder has too.
     shown = None if settings.dry_run else new_progress(settings)
+    # And before the module may change the folder.
+    secret = b'' if settings.dry_run else key_of(settings)
     from ..master.making import make_master
     from ..usercode.source import from_target
     source = from_target(settings.target, parse_arguments(settings.arguments),
@@ -24,10 +26,8 @@ def run(settings: Settings, timing: Timing) -> int:
     if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings)
-    secret, place = key(settings.key, settings.key_file), address(
-        settings.host)
-    master = make_master(source, place, secret, shown, settings,
-                         timing=timing)
+    master = make_master(source, address(settings.host), secret, shown,
+                         settings, timing=timing)
     master.open()
     Signals(master.stop, master.tell,
             lambda: master.stopped_from_afar).install()

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..settings import Settings
 from ..usercode.naming import parse_arguments
 from ..timing import STANDARD, Timing
-from ..wire.key import key
+from ..wire.key import key_of
 from .script import Script, main_of, served
 
 
@@ -22,6 +22,9 @@ def run(settings: Settings, timing: Timing) -> int:
                          'functions with --get-jobs and --handle-job')
     # First, as it may load a module that the current folder has too.
     shown = None if settings.dry_run else new_progress(settings)
+    # And before the module may change the folder.
+    alone = settings.dry_run or settings.inline
+    secret = b'' if alone else key_of(settings)
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
     source = from_target(f'{settings.target}:{settings.get_jobs}',
@@ -42,8 +45,7 @@ def run(settings: Settings, timing: Timing) -> int:
         return run_inline(source, handle, shown, settings)
     from ..local import Local
     local = Local(source, handler, address(settings.host),
-                  key(settings.key, settings.key_file), shown, printer(shown),
-                  settings, timing=timing)
+                  secret, shown, printer(shown), settings, timing=timing)
     Signals(local.stop, local.tell, local.stopped_from_afar).install()
     return served(local)
 

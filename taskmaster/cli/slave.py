@@ -17,7 +17,7 @@ from ..address import address
 from ..console.signals import Signals
 from ..settings import Settings
 from ..timing import STANDARD, Timing
-from ..wire.key import key
+from ..wire.key import key_of
 from .script import Script, ended, main_of, say, trust_of
 
 log = logs.logger(__name__)
@@ -42,8 +42,7 @@ def run(settings: Settings, timing: Timing) -> int:
         logs.at_least(logging.WARNING)
     tell = watch_parent(environ)
     watchdog = find_watchdog(environ)
-    secret, place = key(settings.key, settings.key_file), address(
-        settings.host)
+    secret, place = key_of(settings), address(settings.host)
     tls = trust_of(settings)
     folder, path = settings.folder, environ.pop(ENV_PATH, None)
     if path is not None:            # a program's, and nothing else is

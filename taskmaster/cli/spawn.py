@@ -13,7 +13,7 @@ from ..errors import TaskmasterError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
-from ..wire.key import key
+from ..wire.key import key_of
 from .script import Script, ended, main_of, say, trust_of
 
 log = logs.logger(__name__)
@@ -22,8 +22,7 @@ log = logs.logger(__name__)
 def run(settings: Settings, timing: Timing) -> int:
     from ..supervisor.child import Starter, slave_command
     from ..supervisor.supervisor import Supervisor
-    secret, place = key(settings.key, settings.key_file), address(
-        settings.host)
+    secret, place = key_of(settings), address(settings.host)
     tls = trust_of(settings)
 
     def lost(slave: str, late: Sequence[Range]) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from .. import logs
-from ..address import Address
+from ..address import HOST, Address, is_loopback
 from ..console.progress import Progress
 from ..errors import ConfigError, UsageError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..usercode.source import Source
-from ..wire.key import exposure
 from ..wire.fields import RUN_NAME
 from .master import Master
 from .recorder import Recorder, RetryRecorder
@@ -34,8 +34,13 @@ def make_master(source: Source, address: Address, key: bytes,
         raise UsageError('the arguments for get_jobs are too long; put them '
                          'in a file, and give its name')
     tls = _tls(settings)
-    for warning in exposure(address, key, tls is not None):
-        log.warning('%s', warning)
+    host, port = address
+    if tls is None and not is_loopback(host):
+        log.warning(
+            'jobs and reports cross the network in clear; give --tls-cert, '
+            'or leave --host out and give each slave a tunnel: ssh -N -L '
+            '%d:%s:%d -o ExitOnForwardFailure=yes %s', port, HOST, port,
+            socket.gethostname())
     return Master(make_recorder(source, settings), address, key, progress,
                   settings, any_port, tls, timing)
 

@@ -9,7 +9,7 @@ import time
 from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 from .. import logs
-from ..errors import ConfigError, OperatorError
+from ..errors import OperatorError
 from ..storage.codec import same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
@@ -148,16 +148,13 @@ class Recorder:
 
     def _forget(self) -> None:
         """Set state and failures aside, and say what is forgotten."""
-        try:
-            found = self.state.load()
-            what = f'{found.count} finished jobs' if found else ''
-        except ConfigError as error:
-            what = f'a state that cannot be used ({error})'
-        self.state.set_aside()      # first: failures without one are dropped
-        self.failures.set_aside()
-        if what:
-            log.info('--reset: %s forgotten; the files of before end in '
-                     '.old', what)
+        what = self.state.peek()
+        # State first: failures without one are dropped.
+        aside = [file.path for file in (self.state, self.failures)
+                 if file.set_aside()]
+        if aside:
+            log.info('--reset: %s forgotten; set aside as .old: %s',
+                     what or 'failed jobs', ', '.join(aside))
 
     # -- saving -----------------------------------------------------------
 

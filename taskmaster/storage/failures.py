@@ -51,6 +51,9 @@ class Failure(NamedTuple):
     missing: str = ''       # why the job is MISSING; set by ``outstanding``
 
 
+# Of every line.
+BEGINNING = b'{"number": '
+
 _STORED = set(Failure._fields) - {'missing'}
 
 
@@ -64,7 +67,7 @@ class FailuresFile:
     def __init__(self, path: str, system: files.System = os):
         self.path = os.fspath(path)
         self.system = system
-        self._real = os.path.realpath(self.path)
+        self._real = files.real_path(self.path)
         # Open only while all that was written to it is synced.
         self._fd: int | None = None
         self._offsets: dict[int, int] = {}      # number: where its line is
@@ -79,7 +82,7 @@ class FailuresFile:
         """Read the file; forget the jobs above ``upto``, which run again.
 
         Raises ConfigError when it cannot be read or a line is damaged (but
-        for the last, torn by a crash), SaveError when it cannot be cleaned.
+        for one torn by a crash), SaveError when it cannot be cleaned.
         """
         self.close()
         self._forget()
@@ -88,9 +91,7 @@ class FailuresFile:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ConfigError(
-                f'cannot read {self.path} ({error.strerror or error}): make '
-                'it readable, or choose another with --state') from error
+            raise files.unreadable(self.path, error) from error
         try:
             files.remove_leftovers(self.system, self._real)
             if not clean:
@@ -155,11 +156,11 @@ class FailuresFile:
         self._offsets, self._size = offsets, size
         files.sync_folder(self.system, self._real)
 
-    def set_aside(self) -> None:
-        """Rename the file to PATH.old (``--reset``); SaveError if not."""
+    def set_aside(self) -> bool:
+        """Rename the file to PATH.old (``--reset``), as `StateFile` does."""
         self.close()
-        files.set_aside(self.system, self._real)
         self._forget()
+        return files.set_aside(self.system, self._real)
 
     def close(self) -> None:
         """Close the file.  May be called twice; appending opens it again."""
@@ -179,8 +180,8 @@ class FailuresFile:
                 try:
                     number, resolved = _parse(line)
                 except (ValueError, RecursionError) as error:
-                    if not file.read(1):
-                        return False        # torn by a crash: not recorded
+                    if _is_torn(line, row == 1):
+                        return False        # by a crash: not recorded
                     raise ConfigError(
                         f'{self.path} is damaged in line {row}: mend that '
                         'line, or start over with --reset') from error
@@ -216,8 +217,8 @@ class FailuresFile:
         self._size += len(data)
 
     def _open_to_append(self) -> int:
-        fd: int = self.system.open(
-            self._real, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fd = files.open_ours(self.system, self._real,
+                             os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             if self.system.fstat(fd).st_size > self._size:
                 self.system.ftruncate(fd, self._size)
@@ -228,6 +229,7 @@ class FailuresFile:
         return fd
 
     def _unlink(self) -> None:
+        files.check_ours(self._real)
         try:
             self.system.unlink(self._real)
         except FileNotFoundError:
@@ -273,6 +275,19 @@ def _decode_job(encoded: dict[str, str]) -> tuple[Any, str]:
 
 def _line(record: dict[str, Any]) -> bytes:
     return json.dumps(record).encode('ascii') + b'\n'
+
+
+def _is_torn(line: bytes, alone: bool) -> bool:
+    """Return whether a crash left this: a line without its newline.
+
+    One that stands alone must look like a record, or the file is none of
+    ours.  Of what was not yet on the disk zeros may be left.
+    """
+    if line.endswith(b'\n'):
+        return False
+    text = line.rstrip(b'\0')
+    return (not alone or text.startswith(BEGINNING)
+            or BEGINNING.startswith(text))
 
 
 def _parse(line: bytes) -> tuple[int, bool]:

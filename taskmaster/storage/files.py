@@ -1,4 +1,8 @@
-"""Writing that survives a crash; shared by the state and the failures file.
+"""Files that are ours, and writing that survives a crash.
+
+What we read decides what runs and what is skipped, and the folder may be open
+to others: a file that is believed, replaced or renamed must be a regular one
+of this user, or of root.  A link is followed where it is that too.
 
 ``system`` is the ``os`` module, or in tests something with its functions that
 fails, or dies, at a chosen one of them.
@@ -11,13 +15,91 @@ import errno
 import os
 import re
 import secrets
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, Iterable
 
-from ..errors import SaveError
+from ..errors import ConfigError, SaveError, TaskmasterError
 
 System = Any
 
 _TEMP = re.compile(r'\.[0-9a-f]{8}\.tmp')
+
+# Opening a FIFO does not wait for its other end, and a link is no file.
+PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# Links to links are followed so many times.
+LINKS = 40
+
+FOREIGN = 'it belongs to another user'
+
+
+class NotOurs(OSError):
+    """A file is another than it must be: a link, a FIFO, another user's."""
+
+    def __init__(self, path: str, why: str):
+        super().__init__(errno.EPERM, why, path)
+
+
+def real_path(path: str) -> str:
+    """Return the path of the file itself, through links that are ours.
+
+    A link of another user stays as it is, to be refused when it is opened.
+    """
+    path = _named(path)
+    for _ in range(LINKS):
+        try:
+            status = os.lstat(path)
+            if not S_ISLNK(status.st_mode) or not _is_trusted(status):
+                break
+            path = _named(os.path.join(os.path.dirname(path),
+                                       os.readlink(path)))
+        except OSError:                 # it is not there, or not to be seen
+            break
+    return path
+
+
+def _named(path: str) -> str:
+    """The path of a name in the real path of its folder."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def check_ours(path: str) -> None:
+    """Raise NotOurs unless ``path`` is a file of ours, or nothing at all."""
+    with contextlib.suppress(FileNotFoundError):
+        _check(os.lstat(path), path)
+
+
+def _check(status: os.stat_result, path: str) -> None:
+    if S_ISLNK(status.st_mode):
+        raise NotOurs(path, 'it is a link')
+    if not _is_trusted(status):
+        raise NotOurs(path, FOREIGN)
+    if S_ISDIR(status.st_mode):
+        raise NotOurs(path, 'it is a directory')
+    if not S_ISREG(status.st_mode):
+        raise NotOurs(path, 'it is no regular file')
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    """Whether it is this user's, or root's, who could do anything anyway."""
+    return status.st_uid in (os.geteuid(), 0)
+
+
+def open_ours(system: System, path: str, flags: int, mode: int = 0o600) -> int:
+    """As ``os.open``; raises NotOurs for what is not a file of ours."""
+    check_ours(path)
+    try:
+        fd: int = system.open(path, flags | PLAIN, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise NotOurs(path, 'it is a link') from error
+        raise
+    # Once more, of what is open: another may have been put there since.
+    if not _is_trusted(os.fstat(fd)):
+        system.close(fd)
+        raise NotOurs(path, FOREIGN)
+    return fd
 
 
 def replace_file(system: System, path: str, chunks: Iterable[bytes]) -> None:
@@ -28,6 +110,7 @@ def replace_file(system: System, path: str, chunks: Iterable[bytes]) -> None:
     """
     temp = _write_temp(system, path, chunks)
     try:
+        check_ours(path)
         system.replace(temp, path)
     except BaseException:
         _remove(system, temp)
@@ -36,17 +119,25 @@ def replace_file(system: System, path: str, chunks: Iterable[bytes]) -> None:
 
 def probe(system: System, path: str) -> None:
     """Raise OSError if ``replace_file`` on ``path`` could not work now."""
+    check_ours(path)
     system.unlink(_write_temp(system, path, [b' ' * 4096]))
     sync_folder(system, path)
 
 
-def set_aside(system: System, path: str) -> None:
-    """Rename ``path``, if there is one, to PATH.old; SaveError if not."""
+def set_aside(system: System, path: str) -> bool:
+    """Rename ``path`` to PATH.old; return False if there is none.
+
+    Raises ConfigError where either is not ours, SaveError.
+    """
+    old = path + '.old'
     try:
-        system.replace(path, path + '.old')
+        check_ours(path)
+        check_ours(old)
+        system.replace(path, old)
         sync_folder(system, path)
+        return True
     except FileNotFoundError:
-        pass
+        return False
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -72,8 +163,8 @@ def write_all(system: System, fd: int, data: bytes) -> None:
 
 
 def open_to_read(system: System, path: str) -> BinaryIO:
-    """``open(path, 'rb')`` through ``system``."""
-    return open(path, 'rb', opener=system.open)
+    """``open(path, 'rb')`` through ``system``; raises NotOurs."""
+    return os.fdopen(open_ours(system, path, os.O_RDONLY), 'rb')
 
 
 def remove_leftovers(system: System, path: str) -> None:
@@ -81,11 +172,27 @@ def remove_leftovers(system: System, path: str) -> None:
     folder, name = os.path.split(path)
     for other in system.listdir(folder):
         if other.startswith(name) and _TEMP.fullmatch(other[len(name):]):
-            _remove(system, os.path.join(folder, other))
+            left = os.path.join(folder, other)
+            with contextlib.suppress(NotOurs):
+                check_ours(left)
+                _remove(system, left)
 
 
-def unwritable(path: str, error: OSError) -> SaveError:
-    """The one line for a file that cannot be written."""
+def unreadable(path: str, error: OSError) -> ConfigError:
+    """Return the one line for a file that cannot be read."""
+    if isinstance(error, NotOurs):
+        return ConfigError(
+            f'{path} is not trusted ({error.strerror}): look who put it '
+            'there, and remove it, or choose another place with --state')
+    return ConfigError(
+        f'cannot read {path} ({error.strerror or error}): make it readable, '
+        'or choose another with --state')
+
+
+def unwritable(path: str, error: OSError) -> TaskmasterError:
+    """Return the one line for a file that cannot be written."""
+    if isinstance(error, NotOurs):
+        return unreadable(error.filename or path, error)
     return SaveError(
         f'cannot write {path} ({error.strerror or error}): make its folder '
         'writable and leave room on the disk, or choose another with --state')

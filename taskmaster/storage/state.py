@@ -62,8 +62,8 @@ class StateFile:
         self.run = run
         self.source = source
         self.system = system
-        # A link stays a link, and both its names have one lock.
-        self._real = os.path.realpath(self.path)
+        # A link of ours stays a link, and both its names have one lock.
+        self._real = files.real_path(self.path)
         self._lock: int | None = None
 
     def lock(self) -> None:
@@ -75,8 +75,8 @@ class StateFile:
         if held in _held:
             raise self._locked('this very process')
         try:
-            fd = self.system.open(self._real + '.lock', os.O_RDWR
-                                  | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fd = files.open_ours(self.system, self._real + '.lock',
+                                 os.O_RDWR | os.O_CREAT)
             try:
                 self._take(fd)
             except BaseException:
@@ -101,9 +101,7 @@ class StateFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigError(
-                f'cannot read {self.path} ({error.strerror or error}): make '
-                'it readable, or choose another with --state') from error
+            raise files.unreadable(self.path, error) from error
         try:
             return self._parse(data)
         except TaskmasterError:
@@ -123,12 +121,28 @@ class StateFile:
         files.replace_file(self.system, self._real, [data])
         files.sync_folder(self.system, self._real)
 
-    def set_aside(self) -> None:
+    def set_aside(self) -> bool:
         """Rename the file, whatever is in it, to PATH.old (``--reset``).
 
-        Raises SaveError.  No file is as good.
+        Return whether there was one.  Raises ConfigError or SaveError.
         """
-        files.set_aside(self.system, self._real)
+        return files.set_aside(self.system, self._real)
+
+    def peek(self) -> str:
+        """Return what is in the file, for a person; nothing is believed.
+
+        It is '' where there is no file.  No key is decoded.
+        """
+        try:
+            with files.open_to_read(self.system, self._real) as file:
+                document = json.loads(file.read())
+            return f'{int(document["count"])} finished jobs'
+        except FileNotFoundError:
+            return ''
+        except OSError as error:
+            return f'a state that cannot be read ({error.strerror})'
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return 'a state that is damaged'
 
     def check_writable(self) -> None:
         """Raise SaveError if a save would not work now, by trying."""

@@ -3,45 +3,86 @@
 Without a flag it is a random key made once per user, in a file that only
 its owner can read (as Erlang's cookie and Jupyter's token are), so that
 everything on one machine fits together and nobody else gets in.
+
+A key that can be guessed is stretched before it is used: each guess of it
+costs scrypt's time, and not a hash's.
 """
 
+from __future__ import annotations
+
 import os
+import re
 import secrets
-import socket
-import stat
-from typing import List, Mapping, Optional, Type
+from typing import Mapping
 
-from ..address import HOST, Address, is_loopback
+from .. import logs
 from ..errors import ConfigError, TaskmasterError, UsageError
-from ..settings import ENV_KEY
-from ..storage.files import open_to_read, write_all
+from ..settings import ENV_KEY, Settings
+from ..storage.files import open_to_read, real_path, write_all
 
-SHORT = 16                  # characters; a key with fewer can be guessed
-KEY_BYTES = 4096            # at most; a larger file is no key
+log = logs.logger(__name__)
+
+# Bytes of a key file, at most; a larger file is no key.
+KEY_BYTES = 4096
+
+# As `openssl rand -hex 32` makes them; and as `secrets.token_urlsafe(32)`
+# does, which has digits, small and capital letters, but for one in 1,000.
+HEX = re.compile(rb'[0-9a-fA-F]{64,}')
+TOKEN = re.compile(rb'(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{43,}')
+
+# Of scrypt: 16 MiB, and 48 ms on a machine of 2020.
+COST = {'n': 1 << 14, 'r': 8, 'p': 1}
+SALT = b'taskmaster 2'
+
+# A key that was stretched already, for a child.
+STRETCHED = re.compile(rb'scrypt:[0-9a-f]{64}')
+
+# Where the key may be a pipe: what the shell makes of <(pass show key).
+OWN_DESCRIPTORS = '/dev/fd/', '/proc/self/fd/', '/dev/stdin'
+
+BETTER = 'make a better one with: openssl rand -hex 32'
 
 
-def exposure(address: Address, key: bytes, tls: bool) -> List[str]:
-    """What to warn of, a line each, when others can reach the address."""
-    host, port = address
-    if is_loopback(host):
-        return []
-    warnings = []
-    if len(key) < SHORT:
-        warnings.append(
-            f'the key is shorter than {SHORT} characters, and can be '
-            'guessed by whoever reaches the port; make a better one with: '
-            'openssl rand -hex 32')
-    if not tls:
-        warnings.append(
-            f'jobs and reports cross the network in clear; give --tls-cert, '
-            'or leave --host out and give each slave a tunnel: '
-            f'ssh -N -L {port}:{HOST}:{port} {socket.gethostname()}')
-    return warnings
+def key_of(settings: Settings, warn: bool = True) -> bytes:
+    """Return the key to use, stretched where it can be guessed.
+
+    That is warned of.  Raises UsageError or ConfigError, as `key` does.
+    """
+    given = key(settings.key, settings.key_file)
+    if warn and can_be_guessed(given):
+        log.warning('the key can be guessed, by whoever reaches the port or '
+                    'listens in; %s', BETTER)
+    return stretched(given)
 
 
-def key(given: Optional[str], file: Optional[str],
+def can_be_guessed(key: bytes) -> bool:
+    """Return whether a key is none of those that are made at random.
+
+    Its text alone decides, as both sides must come to the same answer.
+    """
+    return not (HEX.fullmatch(key) or TOKEN.fullmatch(key)
+                or STRETCHED.fullmatch(key))
+
+
+def stretched(key: bytes) -> bytes:
+    """Return a key that is as good as random; what is so already as it is.
+
+    Raises ConfigError where this Python has no scrypt.
+    """
+    if not can_be_guessed(key):
+        return key
+    import hashlib      # other keys do not need it
+    try:
+        return b'scrypt:' + hashlib.scrypt(
+            key, salt=SALT, dklen=32, **COST).hex().encode()
+    except (AttributeError, ValueError) as error:   # of FIPS, say
+        raise ConfigError('the key can be guessed, and this Python has no '
+                          f'scrypt to make that hard; {BETTER}') from error
+
+
+def key(given: str | None, file: str | None,
         environ: Mapping[str, str] = os.environ) -> bytes:
-    """The key: as given, from a file, or the user's own.
+    """Return the key as it was given, or from a file, or the user's own.
 
     Raises UsageError for an empty one, ConfigError for a file that cannot
     be used.
@@ -55,13 +96,22 @@ def key(given: Optional[str], file: Optional[str],
 
 
 def users_file(environ: Mapping[str, str] = os.environ) -> str:
-    base = environ.get('XDG_CONFIG_HOME') or os.path.join(
-        os.path.expanduser('~'), '.config')
+    """Return where the user's own key is.
+
+    A relative XDG_CONFIG_HOME is ignored, as its standard says.  Raises
+    ConfigError for a user without a home.
+    """
+    base = environ.get('XDG_CONFIG_HOME') or ''
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser('~'), '.config')
+    if not os.path.isabs(base):
+        raise ConfigError('this user has no home directory to keep a key in; '
+                          'give --key-file, or set HOME')
     return os.path.join(base, 'taskmaster', 'key')
 
 
 def users_key(path: str) -> bytes:
-    """The key in ``path``, which is made when it is not there."""
+    """Return the key in ``path``, which is made when it is not there."""
     try:
         if not os.path.lexists(path):
             _make(path)
@@ -71,13 +121,29 @@ def users_key(path: str) -> bytes:
                           f'({error.strerror}); give --key') from error
 
 
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it, for this user alone.
+
+    What is there already stays as it is; the umask does not count.
+    """
+    if not path or os.path.isdir(path):
+        return
+    make_folder(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+    except FileExistsError:         # another process was first
+        if not os.path.isdir(path):
+            raise
+
+
 def _make(path: str) -> None:
     """Make a new key, whole or not at all, and never replace one."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, 0o700, exist_ok=True)
+    make_folder(os.path.dirname(path))
     temp = f'{path}.{secrets.token_hex(4)}.tmp'
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        os.fchmod(fd, 0o600)
         write_all(os, fd, secrets.token_urlsafe(32).encode() + b'\n')
         os.fsync(fd)
         os.link(temp, path)
@@ -89,15 +155,18 @@ def _make(path: str) -> None:
 
 
 def _read(path: str) -> bytes:
-    """The one line in ``path``, which only its owner may read."""
+    """Return what is in ``path``, which only its owner may read."""
     try:
-        with open_to_read(os, path) as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-                raise ConfigError(
-                    f'others can read the key file {path}; chmod 600 it, '
-                    'or remove it and give both sides a new key')
-            data = file.read(KEY_BYTES + 1)
+        if path.startswith(OWN_DESCRIPTORS):
+            with open(path, 'rb') as pipe:
+                data = pipe.read(KEY_BYTES + 1)
+        else:
+            with open_to_read(os, real_path(path)) as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    raise ConfigError(
+                        f'others can read the key file {path}; chmod 600 '
+                        'it, or remove it and give both sides a new key')
+                data = file.read(KEY_BYTES + 1)
     except OSError as error:
         raise ConfigError(f'cannot read the key file {path} '
                           f'({error.strerror})') from error
@@ -107,9 +176,12 @@ def _read(path: str) -> bytes:
 
 
 def _checked(value: bytes, where: str,
-             error: Type[TaskmasterError] = UsageError) -> bytes:
+             error: type[TaskmasterError] = UsageError) -> bytes:
     value = value.strip()       # a file, or what is made of one, ends a line
     if not value:
         raise error(f'the key from {where} is empty; give a real one, or '
                     'none to use your own')
+    if b'\0' in value:
+        raise error(f'the key from {where} has a NUL in it, so it is no '
+                    f'text; {BETTER}')
     return value

@@ -176,6 +176,41 @@ def test_a_wrong_key(work):
     assert (right.code(), master.code()) == (0, 0)
 
 
+def test_a_key_that_can_be_guessed_is_said_on_both_sides(work):
+    """Once each, on loopback too; children are not stretched again."""
+    work.write('migrate.py', NUMBERS + '''
+import subprocess
+import sys
+
+SEEN = [sys.executable, '-c',
+        'import os; raise SystemExit("TASKMASTER_KEY" in os.environ)']
+
+
+def get_jobs(last=0):
+    assert subprocess.call(SEEN) == 0, 'the key is seen'
+    return iter(range(last + 1, 11))
+
+
+def handle_job(job):
+    assert subprocess.call(SEEN) == 0, 'the key is seen'
+    record(job)
+''')
+    environ = {'TASKMASTER_KEY': 'foo'}
+    run = work.finish('run', 'migrate', '2', environ=environ)
+    assert run.code() == 0 and run.err.count('key can be guessed') == 1
+    inline = work.finish('run', 'migrate', '2', '--inline', '--reset',
+                         environ=environ)
+    assert inline.code() == 0
+    master = work.start('master', 'migrate', '--reset', environ=environ)
+    spawn = work.start('spawn', 'migrate', '1', '--key=foo', master.host)
+    assert (spawn.code(), master.code()) == (0, 0)
+    for program in master, spawn:
+        assert program.err.count('key can be guessed') == 1
+    master = work.start('master', 'migrate', '--reset', '--key=bar')
+    slave = work.start('slave', 'migrate', '--key=foo', master.host)
+    assert slave.code() == 77 and 'key can be guessed' in slave.err
+
+
 def test_empty_and_open_keys(work):
     work.write('migrate.py', NUMBERS)
     work.write('key', 'secret\n')

@@ -155,11 +155,13 @@ def test_no_authority(work, tls):
 
 @pytest.mark.parametrize('host, key, with_tls, warned', [
     ('0.0.0.0:0', 'foo', False, ['guessed', 'in clear.*ssh -N -L']),
-    ('0.0.0.0:0', 'a' * 16, False, ['in clear']),
+    ('0.0.0.0:0', 'a1' * 32, False,
+     ['in clear.*-o ExitOnForwardFailure=yes']),
     ('0.0.0.0:0', 'foo', True, ['guessed']),
-    ('0.0.0.0:0', 'a' * 16, True, []),
-    ('127.0.0.1:0', 'foo', False, []),
-    ('localhost:0', 'foo', False, []),
+    ('0.0.0.0:0', 'a1' * 32, True, []),
+    ('127.0.0.1:0', 'foo', False, ['guessed']),
+    ('localhost:0', 'a' * 43, False, ['guessed']),
+    ('localhost:0', 'a1' * 32, False, []),
 ])
 def test_what_is_open_to_others_is_warned_of(work, tls, host, key, with_tls,
                                              warned):

@@ -231,13 +231,39 @@ def test_torn_at_every_byte_of_the_last_line(make, path):
         assert numbers(make()) == ([1, 2, 3] if whole else [1, 3])
 
 
-@pytest.mark.parametrize('tail', [b'\0' * 100, b'{"number": 7}\n', b'\n'])
-def test_rubbish_at_the_very_end(make, path, tail):
+@pytest.mark.parametrize('tail', [b'\0' * 100, b'{"number": 7', b'x'])
+def test_what_a_crash_left_at_the_very_end(make, path, tail):
     make().append([failure(1)])
     data = path.read_bytes()
     path.write_bytes(data + tail)
     assert numbers(make()) == [1]
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize('tail', [b'{"number": 7}\n', b'\n', b'x\n'])
+def test_a_whole_line_that_is_no_record_is_refused(make, path, tail):
+    make().append([failure(1)])
+    data = path.read_bytes() + tail
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        make()
+    one_line(caught, str(path), 'line 2', '--reset')
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize('data', [b'my notes', b'my notes\n', b'\n', b'[]'])
+def test_a_file_that_is_another_is_left_alone(make, path, data):
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        make()
+    one_line(caught, str(path), 'line 1')
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize('data', [b'{', b'{"number": 1, "key', b'\0' * 9])
+def test_a_first_record_that_a_crash_tore(make, path, data):
+    path.write_bytes(data)
+    assert numbers(make()) == [] and not path.exists()
 
 
 @pytest.mark.parametrize('line', [

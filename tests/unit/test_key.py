@@ -1,5 +1,6 @@
 """The address and the key."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def test_what_is_no_address(text):
 @pytest.mark.parametrize('host, loopback', [
     ('127.0.0.1', True), ('127.9.9.9', True), ('localhost', True),
     ('::1', True), ('0.0.0.0', False), ('::', False), ('host', False),
-    ('10.127.0.1', False)])
+    ('10.127.0.1', False), ('127.example.org', False),
+    ('127.0.0.example', False), ('127.0.0.1.example.org', False)])
 def test_a_loopback_address(host, loopback):
     assert addresses.is_loopback(host) == loopback
 
@@ -99,6 +101,20 @@ def test_where_the_users_key_is(monkeypatch):
             '/home/someone/.config/taskmaster/key')
 
 
+@pytest.mark.parametrize('base', ['config', './config', '~/config', '..'])
+def test_a_relative_config_home_is_ignored(base, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/someone')
+    assert keys.users_file({'XDG_CONFIG_HOME': base}) == (
+        '/home/someone/.config/taskmaster/key')
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """Then `expanduser` leaves a ~, of which no folder is to be made."""
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+    with pytest.raises(ConfigError, match='--key-file'):
+        keys.users_file({})
+
+
 @pytest.mark.parametrize('given', ['', ' '])
 def test_an_empty_key_is_no_key(given, home):
     with pytest.raises(UsageError, match='empty'):
@@ -119,6 +135,65 @@ def test_a_key_need_be_no_text(home):
     assert keys.key(os.fsdecode(b'\xff\xfe\x01'), None,
                     home) == b'\xff\xfe\x01'
     assert keys.key('\udcff\u20ac', None, home) == b'\xff\xe2\x82\xac'
+
+
+@pytest.mark.parametrize('key', ['a\0b', '\0'])
+def test_a_key_with_a_nul_is_refused_in_one_line(key, key_file, home):
+    with pytest.raises(UsageError, match='NUL') as info:
+        keys.key(key, None, home)
+    with open(key_file, 'wb') as file:
+        file.write(key.encode())
+    with pytest.raises(ConfigError, match='NUL') as info:
+        keys.key(None, key_file, home)
+    assert '\n' not in str(info.value) and '\0' not in str(info.value)
+
+
+# -- a key that can be guessed --------------------------------------------
+
+TOKEN = 'aB3' * 14 + 'x'
+
+
+@pytest.mark.parametrize('key, weak', [
+    ('foo', True), ('correct horse battery staple' * 3, True),
+    ('0123456789abcdef' * 4, False), ('0123456789ABCDEF' * 4, False),
+    ('0123456789abcdef' * 4 + 'a', False), ('0123456789abcdef' * 3, True),
+    ('0123456789abcde' * 4, True), ('g' + '0123456789abcdef' * 4, True),
+    (TOKEN, False), (TOKEN[1:], True), (TOKEN + '-_', False),
+    (TOKEN + '+', True), (TOKEN.lower(), True), (TOKEN.upper(), True),
+    ('aBc' * 20, True), ('é' * 64, True), (TOKEN + '\n', True)])
+def test_which_keys_can_be_guessed(key, weak):
+    key = key.encode()
+    assert keys.can_be_guessed(key) is weak
+    assert (keys.stretched(key) == key) is not weak
+    assert keys.stretched(keys.stretched(key)) == keys.stretched(key)
+
+
+def test_what_a_key_is_stretched_to():
+    """Both sides must come to it, of whatever version they are."""
+    made = hashlib.scrypt(b'foo', salt=b'taskmaster 2', n=16384, r=8, p=1,
+                          dklen=32)
+    assert keys.stretched(b'foo') == b'scrypt:' + made.hex().encode()
+    # What is marked, but not as we do, is a key that somebody typed.
+    for other in b'scrypt:', b'scrypt:' + b'0' * 63, b'scrypt:' + b'G' * 64:
+        assert keys.can_be_guessed(other)
+
+
+def test_the_users_own_key_need_not_be_stretched(home):
+    assert not keys.can_be_guessed(b'x-y_' + keys.key(None, None, home)
+                                   + b'aB1')
+
+
+@pytest.mark.parametrize('missing', [True, False])
+def test_without_scrypt_it_is_never_used_as_it_is(monkeypatch, missing):
+    """As where OpenSSL is FIPS's."""
+    if missing:
+        monkeypatch.delattr(hashlib, 'scrypt')
+    else:
+        monkeypatch.setattr(keys, 'COST', {'n': 3, 'r': 8, 'p': 1})
+    with pytest.raises(ConfigError, match='openssl rand -hex 32') as info:
+        keys.stretched(b'foo')
+    assert info.value.exit_code == 78
+    assert keys.stretched(TOKEN.encode()) == TOKEN.encode()
 
 
 # -- files ----------------------------------------------------------------

@@ -111,11 +111,12 @@ def test_the_key_of_the_environment_comes_last():
 
 def test_files_are_found_from_the_folder_of_the_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = made({'state': 'x.state', 'key_file': '../key', 'key': None},
+    settings = made({'state': 'x.state', 'tls_ca': '../crt', 'key_file': 'k'},
                     {})
     assert settings.folder == str(tmp_path)
     assert settings.state == str(tmp_path / 'x.state')
-    assert settings.key_file == f'{tmp_path}/../key'
+    assert settings.tls_ca == f'{tmp_path}/../crt'
+    assert settings.key_file == 'k'     # it is read at once
 
 
 # -- when to stop ---------------------------------------------------------
