@@ -1,5 +1,6 @@
 """What the tests of the queue, the wire and the slave share."""
 
+import maria
 import postgres
 import pytest
 from fakes import KEY, Direct
@@ -109,3 +110,23 @@ def postgres_server():
 def database(postgres_server):
     """How to connect to a database with nothing in it."""
     return postgres_server.emptied()
+
+
+@pytest.fixture(scope='session')
+def mariadb_server():
+    """A MariaDB of our own; skips where none is installed."""
+    if maria.find('mariadbd', 'mysqld') is None:
+        pytest.skip('MariaDB is not installed: no mariadbd on PATH or in '
+                    '/usr/sbin')
+    server = maria.Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def mariadb(mariadb_server):
+    """How to connect to a new, empty database: keyword arguments."""
+    return mariadb_server.create()

@@ -30,11 +30,12 @@ def keyset(source: Any, query: str = '', *,
            descending: bool = False) -> Iterator[Any]:
     """The rows of a query, in the order of a unique key, after ``last``.
 
-    ``source`` is a DB-API connection (sqlite3, psycopg, psycopg2 and others
-    whose placeholders are ``?`` or ``%s``) that is in autocommit mode, and
-    ``query`` a SELECT, without an ORDER BY, with the ``parameters`` for its
-    placeholders.  These are a sequence, or a mapping for ``:name`` or
-    ``%(name)s``.  Where placeholders are ``%s``, any other ``%`` is ``%%``.
+    ``source`` is a DB-API connection (sqlite3, psycopg, PyMySQL and others
+    whose placeholders are ``?`` or ``%s``), Django's, or one of SQLAlchemy
+    2, that is in autocommit mode, and ``query`` a SELECT, without an ORDER
+    BY, with the ``parameters`` for its placeholders.  These are a sequence,
+    or a mapping for ``:name`` (SQLAlchemy's too) or ``%(name)s``.  Where
+    placeholders are ``%s``, any other ``%`` is ``%%``.
 
     ``key`` is the name of a column of the result, or several for a key that
     they make up together; written as in SQL, so quoted if it has capitals.
@@ -54,11 +55,13 @@ def keyset(source: Any, query: str = '', *,
     several of them, or a function of a row.
 
     Raises OperatorError for arguments that do not fit and, while it is
-    iterated, for a key that is NULL, repeats or does not advance.
+    iterated, for a key that is NULL, repeats, does not advance, or is not to
+    the database what it is to us (see `walk`).
     """
     check_step(step)
     driver = drivers.find(source, parameters)
     if driver is not None:
+        query = getattr(query, 'text', query)       # SQLAlchemy's text()
         if callable(key) or not query:
             raise OperatorError('keyset on a connection needs a query, and '
                                 'the names of the columns of its key')
@@ -67,8 +70,7 @@ def keyset(source: Any, query: str = '', *,
         if last is not None:        # or what is wrong is said too late
             parts = _parts(last, names)
             last = parts if len(parts) > 1 else parts[0]
-        pages = _Query(driver, getattr(query, 'text', query), names,
-                       descending)
+        pages = _Query(driver, query, names, descending)
         return walk(pages.fetch, last, step, descending, pages.look, last)
     if query or parameters:
         raise OperatorError(

@@ -21,6 +21,7 @@ from decimal import Decimal
 from itertools import chain
 from operator import attrgetter, gt, itemgetter, lt, ne
 from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from uuid import UUID
 
 from ..errors import OperatorError
 from ..storage.codec import same
@@ -217,8 +218,12 @@ def _meant(last: Any, key: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """As `same`, at once for text."""
-    if type(one) is type(other) is str:
+    """As `same`, which takes its time, but at once for the plain."""
+    if type(one) is not type(other):
+        return False
+    if type(one) is tuple:
+        return len(one) == len(other) and all(map(_same, one, other))
+    if type(one) in (str, int, bytes, UUID):
         return bool(one == other)
     return same(one, other)
 

@@ -16,7 +16,7 @@ ALL, REFUSED, EITHER = 'all', 'refused', 'either'
 
 
 class Case(NamedTuple):
-    """A table `rows`, with a unique `number` beside the columns of its key.
+    """A table `walked`, with a unique `number` beside the columns of its key.
 
     ``columns`` are the names and types of the key's; ``keys`` those of the
     rows, some of which are left for being inserted.  ``expected`` says what
@@ -38,14 +38,14 @@ class Table:
         self._case = case
         names = ', '.join([*case.columns, 'number'])
         marks = ', '.join([mark] * (len(case.columns) + 1))
-        self._insert = f'INSERT INTO rows ({names}) VALUES ({marks})'
-        self._delete = f'DELETE FROM rows WHERE number = {mark}'
+        self._insert = f'INSERT INTO walked ({names}) VALUES ({marks})'
+        self._delete = f'DELETE FROM walked WHERE number = {mark}'
         self.numbers: set[int] = set()
         for statement in case.before:
             execute(statement)
         columns = ', '.join(f'{name} {kind}' for name, kind
                             in case.columns.items())
-        execute(f'CREATE TABLE rows ({columns}, number INT PRIMARY KEY)')
+        execute(f'CREATE TABLE walked ({columns}, number INT PRIMARY KEY)')
         for number in range(len(case.keys)):
             self.insert(number)
         for statement in case.after:

@@ -7,10 +7,9 @@ import sqlite3
 import uuid
 from typing import NamedTuple
 
-import django
 import psycopg
 import pytest
-from django.conf import settings
+from djangos import CaptureQueriesContext, connection, models
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import rows as row_factories
@@ -18,14 +17,6 @@ from psycopg import rows as row_factories
 from taskmaster import iterators
 from taskmaster.errors import OperatorError
 from taskmaster.iterators import RangeQuerySetWrapper, keyset
-
-settings.configure(DATABASES={'default': {
-    'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}},
-    DEFAULT_AUTO_FIELD='django.db.models.AutoField')
-django.setup()
-
-from django.db import connection, models  # noqa: E402  (after the settings)
-from django.test.utils import CaptureQueriesContext  # noqa: E402
 
 
 class Post(models.Model):

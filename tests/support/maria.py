@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 # Debian, and others, keep the server off a user's PATH.
@@ -15,6 +16,7 @@ PATIENCE = 60                   # seconds for the start and the stop
 # Nobody's data, so nothing is synced.  Only a socket, and no settings of
 # this machine's.
 OPTIONS = ['--skip-networking', '--innodb-flush-log-at-trx-commit=0',
+           '--innodb-flush-method=nosync', '--skip-sync-frm',
            '--innodb-buffer-pool-size=64M', '--innodb-log-file-size=32M',
            '--character-set-server=utf8mb4',
            '--default-time-zone=+00:00']
@@ -75,8 +77,9 @@ class Server:
             encoding='utf-8', stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
 
-    def create(self, name):
-        """Make a database; gives how to connect to it."""
+    def create(self, name=''):
+        """Make a database; return how to connect to it."""
+        name = name or f'test_{uuid.uuid4().hex[:12]}'
         self.run(f'CREATE DATABASE {name}')
         return dict(unix_socket=self.socket, user='test', password='',
                     database=name)
