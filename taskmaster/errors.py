@@ -117,7 +117,7 @@ class Fault(TaskmasterError):
         try:
             shown = ''.join(traceback.format_exception(
                 type(error), error, error.__traceback__))
-        except Exception:       # its own __str__ or __cause__ is at fault
+        except BaseException:   # its own __str__ or __cause__ is at fault
             shown = ''.join(traceback.format_tb(error.__traceback__))
         return cls(f'a fault of taskmaster itself, in {where} '
                    f'({summary(error)}); please report it, with the '

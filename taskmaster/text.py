@@ -15,7 +15,7 @@ def safe_repr(value: Any, limit: int = 1000) -> str:
     """``repr``, cut to ``limit`` characters."""
     try:
         text = repr(value)
-    except Exception:
+    except BaseException:       # whatever their own __repr__ raises
         text = f'<{type(value).__name__} without a repr>'
     return text if len(text) <= limit else text[:limit - 3] + '...'
 
@@ -30,7 +30,7 @@ def summary(error: BaseException, limit: int = 200) -> str:
     """``ValueError: bad``, on one line."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = ''
     name = type(error).__name__
     return short(f'{name}: {text}' if text else name, limit)
@@ -52,7 +52,7 @@ def traceback_of(error: BaseException) -> str:
                                              operators_part(error))
         _leave_out_ours(shown)
         return ''.join(shown.format())
-    except Exception:               # its own __str__ or __cause__ is at fault
+    except BaseException:           # its own __str__ or __cause__ is at fault
         return summary(error) + '\n'
 
 

@@ -8,9 +8,11 @@ stops the run, after what is queued has finished.
 from __future__ import annotations
 
 import pickle
+import threading
 from itertools import islice
 from typing import Any, Callable, Iterator
 
+from .. import forks
 from ..errors import Fault, OperatorError, TaskmasterError
 from ..service import Service
 from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
@@ -37,6 +39,7 @@ class Feeder(Service):
                  limit: int | None = None,
                  failed: Callable[[TaskmasterError], None] = lambda e: None):
         super().__init__('feeder', self._run, failed)
+        forks.call_in_child(self._in_child)
         self.error: OperatorError | None = None
         self._queue = queue
         self._source = source
@@ -49,8 +52,12 @@ class Feeder(Service):
             first = next(jobs, _NONE)
             job = _copied(first)
         except BaseException as error:
+            if forks.is_child():
+                forks.end_child(error)
             self.error = raised(error)
         else:
+            if forks.is_child():
+                forks.end_child()
             if first is not _NONE and self._queue.put(job):
                 self._feed(jobs, first)
         self._queue.end()
@@ -74,16 +81,31 @@ class Feeder(Service):
             except Fault:
                 raise
             except BaseException as error:
+                if forks.is_child():
+                    forks.end_child(error)
                 self.error = raised(error)
                 return
+            if forks.is_child():
+                forks.end_child()
             if len(page) < room or not room:
                 return
 
     def _wake(self) -> None:
+        if forks.is_child():
+            forks.end_child()
         try:
             self._queue.waiters.feed_one()
         except BaseException as error:      # no fault of the source
             raise Fault.of(error, 'the feeder thread') from error
+
+    def _in_child(self) -> None:
+        """A child that leaves get_jobs has nothing to do here.
+
+        It has forked in there, and yields; so `_wake` is called at once.
+        """
+        waiters = self._queue.waiters
+        waiters.hungry.append(threading.Condition())
+        waiters.waking = False
 
 
 def _copied(job: Any) -> Any:

@@ -5,16 +5,18 @@
 what became of each.  One thread at a time (the saver's, once a run goes on).
 """
 
+from __future__ import annotations
+
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 from .. import logs
 from ..errors import OperatorError
-from ..storage.codec import same
+from ..storage.codec import encode_key, same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
 from ..text import safe_repr, short
-from ..usercode.source import Source
+from ..usercode.source import Source, deaf
 from ..wire.fields import NUMBER
 from .ledger import FailedJob
 
@@ -38,8 +40,10 @@ class Recorder:
         self._reset = reset
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
         self.paused = False         # by `tm-ctl pause`, until it is resumed
-        self._saved = (0, 0, False, False)      # what is on disk
-        self._saved_key: Any = None
+        # What is on disk; None when a save has failed somewhere on the way.
+        self._saved: tuple[int, int, bool, bool] | None = 0, 0, False, False
+        self._watermark: tuple[int, Any] = 0, None  # the last, saved or not
+        self._first: dict[str, str] | None = None   # key of the run, encoded
         self._said = 0
 
     def open(self) -> None:
@@ -62,9 +66,24 @@ class Recorder:
         return self.source.open(last=self._start.key)
 
     def skip(self, job: Any) -> bool:
-        """Whether an earlier run finished this job, the source's first."""
-        return (self._start.key is not None
-                and same(self.source.key(job), self._start.key))
+        """Whether an earlier run finished this job, the source's first.
+
+        Raises OperatorError when that is the first job of the run again: the
+        source takes `last` and ignores it.
+        """
+        last = self._start.key
+        if last is None:
+            self._first = self._encoded(job)
+            return False
+        key = self.source.key(job)
+        if same(key, last):
+            return True
+        # One that failed may well come again, by a source that asks for all
+        # that is not done yet.
+        if (self._start.begins(key)
+                and not self.failures.has_key(safe_repr(key))):
+            raise deaf(short(safe_repr(key)))
+        return False
 
     @property
     def count(self) -> int:
@@ -99,13 +118,16 @@ class Recorder:
         if new == self._saved:
             return
         key = self._key(number, job)
-        if (key is not None and count != self._saved[0]
-                and same(key, self._saved_key)):
+        before, key_before = self._watermark
+        if (key is not None and count != before
+                and same(key, key_before)):
             raise OperatorError(
                 f'two jobs have the key {short(safe_repr(key))}; keys must '
                 'be unique, or a run could not be resumed')
-        self.state.save(Checkpoint(key, *new, time=time.time()))
-        self._saved, self._saved_key = new, key
+        # Until it has succeeded nobody knows what is on disk.
+        self._saved, self._watermark = None, (count, key)
+        self.state.save(Checkpoint(key, *new, time.time(), self._first))
+        self._saved = new
 
     def finish(self) -> None:
         """The run has ended, and all that is to be saved is."""
@@ -144,7 +166,8 @@ class Recorder:
             self._saved = (found.count, found.failed, found.complete,
                            found.paused)
             self.paused = found.paused
-            self._saved_key = found.key
+            self._watermark = found.count, found.key
+            self._first = found.first
 
     def _forget(self) -> None:
         """Set state and failures aside, and say what is forgotten."""
@@ -160,6 +183,16 @@ class Recorder:
 
     def _key(self, number: int, job: Any) -> Any:
         return self.source.key(job) if number else self._start.key
+
+    def _encoded(self, job: Any) -> dict[str, str] | None:
+        """Return the key of the run's first job, or None if it has none.
+
+        What is wrong with it is said when it is to be saved.
+        """
+        try:
+            return encode_key(self.source.key(job))
+        except OperatorError:
+            return None
 
     def _number(self, job: FailedJob) -> int:
         """The number of a job, counted over all starts."""
@@ -187,8 +220,8 @@ class RetryRecorder(Recorder):
 
     def __init__(self, source: Source, path: str):
         super().__init__(source, path)
-        self._numbers: List[int] = []       # of the jobs fed, in order
-        self._again: Dict[int, None] = {}   # those that failed again
+        self._numbers: list[int] = []       # of the jobs fed, in order
+        self._again: dict[int, None] = {}   # those that failed again
         self._resolved = 0                  # how many have an outcome
 
     def _load(self) -> None:

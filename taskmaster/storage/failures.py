@@ -16,6 +16,7 @@ import os
 import time
 from typing import Any, Iterable, Iterator, NamedTuple
 
+from .. import forks
 from ..errors import ConfigError
 from ..text import safe_repr, short, summary
 from . import codec, files
@@ -132,6 +133,11 @@ class FailuresFile:
         for _, line in self._records():
             yield _failure(json.loads(line))
 
+    def has_key(self, key: str) -> bool:
+        """Whether a job of that key (its repr) has failed.  Raises OSError."""
+        return any(json.loads(line)['key'] == key[:MAX_TEXT]
+                   for _, line in self._records())
+
     def compact(self) -> None:
         """Leave only the outstanding records, or no file if there are none.
 
@@ -167,6 +173,10 @@ class FailuresFile:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             self.system.close(fd)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file, or -1."""
+        return -1 if self._fd is None else self._fd
 
     def _forget(self) -> None:
         self._offsets = {}
@@ -208,6 +218,7 @@ class FailuresFile:
             return
         if self._fd is None:
             self._fd = self._open_to_append()
+            forks.close_in_child(self)
         try:
             files.write_all(self.system, self._fd, data)
             self.system.fsync(self._fd)
@@ -252,7 +263,7 @@ def _record(failure: Failure) -> dict[str, Any]:
 def _encode_job(job: Any) -> dict[str, str]:
     try:
         return codec.encode(job)
-    except Exception:       # whatever the operator's own __reduce__ raises
+    except BaseException:   # whatever the operator's own __reduce__ raises
         return {'repr': safe_repr(job)}
 
 
@@ -269,7 +280,7 @@ def _decode_job(encoded: dict[str, str]) -> tuple[Any, str]:
         return MISSING, 'it could not be pickled'
     try:
         return codec.decode(encoded), ''
-    except Exception as error:
+    except BaseException as error:
         return MISSING, f'it cannot be unpickled: {summary(error)}'
 
 

@@ -5,7 +5,7 @@ any instant there is the old one or the new one; and it is believed only when
 every byte is as it was written, since a wrong key skips jobs.
 
     {
-     "format": 1,
+     "format": 2,
      "run": "migrate",                  the target and its arguments
      "source": "/srv/migrate.py",       so that no namesake takes it over
      "key": {"literal": "30421"},       the watermark; null before the first
@@ -14,8 +14,11 @@ every byte is as it was written, since a wrong key skips jobs.
      "complete": false,
      "paused": false,
      "time": "2024-05-01T12:00:00+00:00",
+     "first": {"literal": "1"},         the key of the run's first job, or null
      "checksum": "…"                    SHA-256 of all the rest
     }
+
+Format 1 had no "first"; it is read as one with null.
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ import os
 import socket
 from typing import Any, NamedTuple
 
+from .. import forks
 from ..errors import ConfigError, Locked, TaskmasterError
 from ..text import safe_repr, summary
 from . import files
-from .codec import decode_key, encode_key
+from .codec import decode, decode_key, encode_key, same
 
-FORMAT = 1
+FORMAT = 2
+READ = 1, FORMAT
 
 # (pid, real path) of each lock held: lockf would let one process in twice.
 _held: set[tuple[int, str]] = set()
@@ -47,6 +52,14 @@ class Checkpoint(NamedTuple):
     complete: bool          # the source ended, and every job is finished
     paused: bool = False
     time: float = 0.0       # unix seconds
+    first: dict[str, str] | None = None     # key, encoded; None: unknown
+
+    def begins(self, key: Any) -> bool:
+        """Whether the run began with that key."""
+        try:
+            return self.first is not None and same(decode(self.first), key)
+        except BaseException:       # of the operator's own types
+            return False
 
 
 class StateFile:
@@ -83,11 +96,16 @@ class StateFile:
                 self.system.close(fd)
                 raise
             self._lock = fd
+            forks.close_in_child(self)
             _held.add(held)
             files.remove_leftovers(self.system, self._real)
         except OSError as error:
             self.close()
             raise files.unwritable(self.path, error) from error
+
+    def fileno(self) -> int:
+        """Return the descriptor of the lock, or -1."""
+        return -1 if self._lock is None else self._lock
 
     def load(self) -> Checkpoint | None:
         """What was saved last, or None when there is no file.
@@ -191,7 +209,7 @@ class StateFile:
 
     def _parse(self, data: bytes) -> Checkpoint:
         document = json.loads(data)
-        if document['format'] != FORMAT:
+        if document['format'] not in READ:
             raise ConfigError(
                 f'{self.path} has the unknown format '
                 f'{safe_repr(document["format"], 20)}: use the Taskmaster '
@@ -209,6 +227,8 @@ class StateFile:
         return self._checkpoint(document)
 
     def _checkpoint(self, document: dict[str, Any]) -> Checkpoint:
+        if document['format'] == 1:
+            document['first'] = None
         values = {name: document[name] for name in Checkpoint._fields}
         values['time'] = files.from_iso(values['time'])
         if values['key'] is not None:

@@ -50,9 +50,14 @@ class Source:
         """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
         return self._get_jobs(**self.arguments, **last)
 
+    @property
+    def takes_last(self) -> bool:
+        """Whether `get_jobs` can be told where to go on."""
+        return signature.takes(self._get_jobs, naming.RESERVED)
+
     def check_takes_last(self, state: str) -> None:
         """Raise ConfigError when `get_jobs` cannot go on from a state."""
-        if not signature.takes(self._get_jobs, naming.RESERVED):
+        if not self.takes_last:
             raise ConfigError(
                 f'{state} says where to go on, but get_jobs takes no `last` '
                 'to be told so; give it one, or start over with --reset')
@@ -168,6 +173,14 @@ def raised(error: BaseException) -> OperatorError:
         f'get_jobs raised {summary(error)}; jobs already yielded are '
         'finished and saved, correct it and start again',
         traceback_of(error))
+
+
+def deaf(key: str) -> OperatorError:
+    """What to say of a source that begins anew; ``key`` is shown as it is."""
+    return OperatorError(
+        f'get_jobs began with {key} again, the first key of the run, so it '
+        'does not go on from `last`; yield only what comes after `last`, or '
+        'start over with --reset')
 
 
 def same_again(job: Any) -> OperatorError:

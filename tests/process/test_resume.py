@@ -380,3 +380,42 @@ def test_state_without_a_last(work):
     assert run.code() == 78
     assert '--reset' in run.err
     work.check(range(1, 1001))
+
+
+DEAF = '''
+from recorder import record
+
+
+def get_jobs(last=0):
+    yield from range(1, 1001)
+
+
+def handle_job(job):
+    record(job)
+'''
+
+
+def test_a_source_that_ignores_last_is_refused(work):
+    """The first job of the run again: 70, and none is handled twice."""
+    work.write('migrate.py', DEAF)
+    assert work.finish('run', 'migrate', '1', '--limit=500').code() == 0
+    for _ in range(2):
+        run = work.finish('run', 'migrate', '1')
+        assert run.code() == 70
+        assert 'get_jobs began with 1 again' in run.err
+        assert 'yield only what comes after `last`' in run.err
+    assert 'began with 1 again' in work.finish(
+        'run', 'migrate', '1', '--inline').err
+    work.check(range(1, 501))
+    assert work.finish('run', 'migrate', '1', '--reset').code() == 0
+
+
+def test_a_dry_run_finds_a_source_that_ignores_last(work):
+    work.write('migrate.py', DEAF)
+    run = work.finish('run', 'migrate', '1', '--dry-run')
+    assert run.code() == 70
+    assert 'get_jobs began with 1 again' in run.err.splitlines()[-1]
+    work.write('migrate.py', DEAF.replace('range(1,', 'range(last + 1,'))
+    run = work.finish('run', 'migrate', '1', '--dry-run')
+    assert run.code() == 0
+    assert 'last:   get_jobs(last=5) begins with 6\n' in run.out

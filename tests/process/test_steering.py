@@ -147,10 +147,12 @@ def rehearsed(work, *words):
 
 def test_a_dry_run_says_what_would_be_done(work):
     work.write('migrate.py', NUMBERS)
-    run, source, state, *jobs, speed = rehearsed(work, 'run', 'migrate', '2')
+    run, source, state, *jobs, last, speed = rehearsed(
+        work, 'run', 'migrate', '2')
     assert run == 'run:    migrate' and source.endswith('/migrate.py')
     assert state.endswith('migrate.state; would start at the beginning')
     assert jobs == [f'job:    key {n}, 5 bytes, {n}' for n in range(1, 11)]
+    assert last == 'last:   get_jobs(last=5) begins with 6'
     assert speed.startswith('speed:  1000 jobs from get_jobs in ')
 
 

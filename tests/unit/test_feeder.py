@@ -294,3 +294,34 @@ def test_a_source_that_blocks_delays_nobody():
     go_on.set()
     feeder.join(LONG)
     assert queue.fed == 0
+
+
+# -- forks ----------------------------------------------------------------
+
+@pytest.mark.filterwarnings('ignore:This process')
+@pytest.mark.parametrize('leave', ['yields', 'returns', 'raises'])
+@pytest.mark.parametrize('when', [0, 1, 50])
+def test_a_child_that_leaves_get_jobs_ends_there(leave, when):
+    """It feeds nothing, runs nothing more of the source, and is no zombie."""
+    children = []
+    read, write = os.pipe()
+
+    def get_jobs():
+        for number in range(60):
+            if number == when:
+                children.append(os.fork())
+                if not children[-1] and leave == 'returns':
+                    return
+                if not children[-1] and leave == 'raises':
+                    raise SystemExit(3)
+            if children and not children[-1] and number > when:
+                os.write(write, b'!')
+            yield number
+
+    feeder, jobs = feed(get_jobs)
+    _, status = os.waitpid(children[0], 0)
+    assert os.WEXITSTATUS(status) == (3 if leave == 'raises' else 0)
+    assert jobs == list(range(60)) and feeder.error is None
+    os.close(write)
+    assert os.read(read, 1) == b''
+    os.close(read)

@@ -419,9 +419,9 @@ def test_an_orphan_of_a_dead_master_does_not_hold_it(make, master):
         make().lock()
     process.kill()
     process.wait()
-    os.kill(orphan, 0)      # it lives, and has the descriptor
-    assert any('.state.lock' in os.readlink(f'/proc/{orphan}/fd/{fd}')
-               for fd in os.listdir(f'/proc/{orphan}/fd'))
+    os.kill(orphan, 0)      # it lives, without the descriptor
+    assert not any('.state.lock' in os.readlink(f'/proc/{orphan}/fd/{fd}')
+                   for fd in os.listdir(f'/proc/{orphan}/fd'))
     make().lock()
     os.kill(orphan, signal.SIGKILL)
 

@@ -1,0 +1,220 @@
+"""What a run keeps, between one start and the next."""
+
+import asyncio
+import json
+import os
+
+import pytest
+
+from taskmaster.errors import OperatorError
+from taskmaster.master.ledger import FailedJob
+from taskmaster.master.recorder import Recorder
+from taskmaster.storage import state as module
+from taskmaster.usercode.source import Source
+
+
+class Started:
+    """One start of a run: what its source yields, until it is closed."""
+
+    def __init__(self, path, jobs, get_key=None, system=os):
+        self.source = Source(lambda last=None: iter(jobs), 'mod', '',
+                             'mod.state', get_key=get_key)
+        self.recorder = Recorder(self.source, str(path / 'mod.state'))
+        self.recorder.state.system = system
+        self.recorder.open()
+        self.jobs = list(jobs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.recorder.close()
+
+    def begin(self):
+        """As the feeder does: whether the first job is skipped."""
+        return self.recorder.skip(self.jobs[0])
+
+    def finish(self, count, failed=()):
+        """So many jobs are finished, some of which have failed."""
+        self.recorder.record([
+            FailedJob(number, self.jobs[number - 1], 'ValueError: bad',
+                      'Traceback ...', 'host:1', 1) for number in failed])
+        self.recorder.save(count, self.jobs[count - 1], False)
+
+
+@pytest.fixture
+def start(tmp_path):
+    return lambda jobs, **options: Started(tmp_path, jobs, **options)
+
+
+# -- a source that ignores `last` -----------------------------------------
+
+def test_the_runs_first_job_again_is_refused(start):
+    with start([1, 2, 3]) as run:
+        assert not run.begin()
+        run.finish(2)
+    with start([1, 2, 3]) as run:
+        with pytest.raises(OperatorError) as caught:
+            run.begin()
+    for word in 'began with 1 again', '`last`', '--reset':
+        assert word in str(caught.value)
+    assert caught.value.exit_code == 70
+
+
+def test_it_is_refused_ever_after(start):
+    """The first key is that of the run, not of its last start."""
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.finish(2)
+    for begin in 2, 3:                  # from `last`, after it
+        with start([begin, begin + 10]) as run:
+            run.begin()
+            run.finish(2)
+    with start([1, 2, 3]) as run:
+        with pytest.raises(OperatorError):
+            run.begin()
+
+
+@pytest.mark.parametrize('jobs, skipped', [
+    ([2, 3], True), ([3], False), ([0, 1], False), ([True], False),
+    ([1.0], False)])
+def test_what_goes_on_is_not(start, jobs, skipped):
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.finish(2)
+    with start(jobs) as run:
+        assert run.begin() == skipped
+
+
+def test_a_run_of_which_one_job_is_done(start):
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.finish(1)
+    with start([1, 2, 3]) as run:
+        assert run.begin()              # it is `last` itself
+
+
+def test_a_first_job_that_has_failed_may_come_again(start):
+    """By a source that asks for all that is not done yet."""
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.finish(2, failed=[1])
+    with start([1, 3]) as run:
+        assert not run.begin()
+
+
+def test_the_key_is_what_counts(start):
+    def get_key(row):
+        return row['id']
+
+    with start([{'id': 1}, {'id': 2}], get_key=get_key) as run:
+        run.begin()
+        run.jobs[0]['id'] = 7           # after it was yielded
+        run.finish(2)
+    with start([{'id': 1}], get_key=get_key) as run:
+        with pytest.raises(OperatorError):
+            run.begin()
+
+
+def test_a_start_before_any_job_is_done_is_the_first(start):
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.recorder.paused = True
+        run.recorder.save(0, None, False)
+    with start([1, 2, 3]) as run:
+        assert not run.begin()
+
+
+def test_a_state_of_format_1_does_not_know(start, tmp_path):
+    with start([1, 2, 3]) as run:
+        run.begin()
+        run.finish(2)
+    path = tmp_path / 'mod.state'
+    document = json.loads(path.read_bytes())
+    assert document['format'] == 2 and document['first'] == {'literal': '1'}
+    for name in 'first', 'checksum':
+        del document[name]
+    document['format'] = 1
+    document['checksum'] = module._checksum(document)
+    path.write_bytes(module._render(document))
+    with start([1, 2, 3]) as run:
+        assert run.recorder.count == 2
+        assert not run.begin()
+        run.finish(1)
+    assert json.loads(path.read_bytes())['first'] is None
+
+
+# -- a save that fails half-way -------------------------------------------
+
+class BrokenSync:
+    """The folder cannot be synced while ``broken``: the name is there."""
+
+    broken = False
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def fsync(self, fd):
+        if self.broken and os.path.isdir(f'/proc/self/fd/{fd}'):
+            raise OSError(5, 'Input/output error')
+        os.fsync(fd)
+
+
+def test_it_is_written_again(start):
+    """Though what is to be saved then was saved before it."""
+    disk = BrokenSync()
+    with start([1, 2, 3], system=disk) as run:
+        run.begin()
+        run.finish(2)
+        run.recorder.paused = disk.broken = True
+        with pytest.raises(OSError):
+            run.finish(2)
+        assert run.recorder.state.load().paused
+        run.recorder.paused = disk.broken = False
+        run.finish(2)                   # as it was before
+        assert not run.recorder.state.load().paused
+
+
+def test_it_is_tried_until_it_succeeds(start):
+    disk = BrokenSync()
+    with start([1, 2, 3], system=disk) as run:
+        run.begin()
+        disk.broken = True
+        for _ in range(3):
+            with pytest.raises(OSError):
+                run.finish(2)
+
+
+def test_two_jobs_of_one_key_are_found_all_the_same(start):
+    disk = BrokenSync()
+    with start(['a', 'b', 'b'], system=disk) as run:
+        run.begin()
+        disk.broken = True
+        with pytest.raises(OSError):
+            run.finish(2)
+        disk.broken = False
+        run.finish(2)
+        with pytest.raises(OperatorError, match='two jobs have the key'):
+            run.finish(3)
+
+
+# -- what is the operators' -----------------------------------------------
+
+@pytest.mark.parametrize('error', [
+    ValueError('no'), SystemExit(0), KeyboardInterrupt(),
+    asyncio.CancelledError()], ids=lambda error: type(error).__name__)
+def test_a_failed_job_whose_methods_raise_is_recorded(start, error):
+    class Odd:
+        def __repr__(self):
+            raise error
+
+        def __reduce__(self):
+            raise error
+
+    with start([Odd(), 2]) as run:
+        assert not run.begin()
+        assert run.recorder.shown_key(run.jobs[0]) == '<Odd without a repr>'
+        run.finish(2, failed=[1])
+        failure, = run.recorder.failures.outstanding()
+    assert failure.key == '<Odd without a repr>'
+    assert failure.missing == 'it could not be pickled'
