@@ -109,5 +109,6 @@ def _size(job: Any) -> str:
     try:
         size = len(pickle.dumps(job, PICKLE))
     except BaseException as error:
-        return f'CANNOT BE PICKLED ({short(summary(error), 60)})'
+        return (f'CANNOT BE PICKLED ({short(summary(error), 60)}); yield '
+                'plain values, as tuple(row) or dict(row)')
     return f'{size} bytes'

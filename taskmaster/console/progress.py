@@ -55,10 +55,10 @@ class Rate:
 
 def estimate(status: Status, rate: float) -> Optional[float]:
     """Seconds until the total is reached, None when nobody can say."""
-    if status.total is None:
+    if status.total is None or status.current > status.total:
         return None
     left = status.total - status.current
-    if left <= 0:
+    if not left:
         return 0.0
     return left / rate if left < rate * LONGEST else None
 
@@ -82,8 +82,9 @@ def format_status(status: Status, rate: float, elapsed: float,
     state = ''.join(c if c.isprintable() else ' ' for c in status.state)
     parts = [(4, f'Queue: {status.queued}'), (3, f'Slaves: {status.slaves}'),
              (0 if status.failed else 5, f'Failed: {status.failed}')]
-    if status.total is not None:
-        # Rounded down: 100% is said when it is true. Over it is no error.
+    # Where there is more than was counted nobody knows how much there is.
+    if status.total is not None and status.current <= status.total:
+        # Rounded down: 100% is said when it is true.
         percent = 100 * status.current // status.total if status.total else 100
         parts += [(1, f'{percent}%'), (2, f'ETA: {_hours(eta)}')]
     if width is not None:

@@ -271,7 +271,9 @@ class Dispatcher:
     def _unpacked(self, slave: str, lease: Lease, packed: Packed,
                   session: object) -> None:
         """What could not be sent has failed, or goes another time."""
-        errors = [(lease.first + at, 'cannot be pickled: ' + summary(error))
+        errors = [(lease.first + at,
+                   f'cannot be pickled: {summary(error)}; yield plain values, '
+                   'as tuple(row) or dict(row)')
                   for at, error in packed.culprits]
         with self._lock:
             for number, error in errors:

@@ -130,10 +130,15 @@ def test_unknown_eta():
 
 @pytest.mark.parametrize('current, total, percent', [
     (999, 1000, '99%'), (9999, 10000, '99%'), (1000, 1000, '100%'),
-    (1047, 1000, '104%'), (0, 0, '100%'), (0, 5, '0%')])
+    (0, 0, '100%'), (0, 5, '0%')])
 def test_per_cent(current, total, percent):
     line = format_status(Status(current, total=total), 0, 0, 0)
     assert f' | {percent} | ETA: 0:00:00' in line
+
+
+def test_no_per_cent_when_there_is_more_than_the_total():
+    line = format_status(Status(1047, total=1000), 0, 0, None)
+    assert '%' not in line and 'ETA' not in line
 
 
 def test_what_matters_least_goes_first():
@@ -205,7 +210,7 @@ def test_rate_keeps_few_samples():
 
 @pytest.mark.parametrize('current, total, rate, eta', [
     (50, None, 5, None), (50, 100, 5, 10), (50, 100, 0, None),
-    (100, 100, 0, 0), (150, 100, 5, 0), (0, 10 ** 18, 1e-9, None)])
+    (100, 100, 0, 0), (150, 100, 5, None), (0, 10 ** 18, 1e-9, None)])
 def test_estimate(current, total, rate, eta):
     assert estimate(Status(current, total=total), rate) == eta
 
@@ -382,7 +387,8 @@ def test_over_the_total(terminal, clock):
     progress.update(Status(50, total=100))
     progress.update(Status(104, total=100))
     progress.finish(Status(105, total=100))
-    assert '105% | ETA: 0:00:00' in term.screen()[0]
+    line = term.screen()[0]
+    assert 'Job: 105 |' in line and '%' not in line and 'ETA' not in line
 
 
 def test_started_again(terminal, clock):
