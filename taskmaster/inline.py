@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import bdb
 import os
+import pickle
 import socket
 import time
+from functools import partial
 from itertools import islice
 from typing import Any, Callable, Iterator
 
-from . import logs
+from . import forks, logs
 from .console.progress import Progress, Status
 from .console.summary import Outcome, Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
@@ -24,11 +26,13 @@ from .master.ledger import FailedJob
 from .master.making import make_recorder
 from .master.recorder import Recorder
 from .settings import Settings
-from .slave.chunk import Chunk
+from .slave.chunk import Chunk, Lease
 from .text import summary, traceback_of
-from .usercode.handler import Handler, Ways
+from .usercode.handler import Handler
+from .usercode.signature import Function
 from .usercode.source import (MUTABLE, Source, after_last, opened, raised,
                               same_again)
+from .wire.messages import PICKLE
 
 log = logs.logger(__name__)
 
@@ -65,9 +69,12 @@ class Inline:
         self._finished = 0          # jobs of this start
         self._last: Any = None      # of them
         self._saved = time.monotonic()
+        self._jobs: list[Any] = []          # of the present chunk, as yielded
+        self._interrupt: list[bool] = []    # of the present chunk
+        forks.call_in_child(self._in_child)
 
     def run(self) -> int:
-        """Run to the end, or to KeyboardInterrupt; gives the exit code.
+        """Run to the end, or to KeyboardInterrupt; return the exit code.
 
         Raises the TaskmasterError that ends the run.  What is finished is
         saved before.
@@ -80,12 +87,8 @@ class Inline:
             code = None
             try:
                 if self._handler.is_async:
-                    # asyncio.run would turn Ctrl-C into a cancel of the job.
-                    loop = asyncio.new_event_loop()
-                    try:
-                        loop.run_until_complete(self._work_async())
-                    finally:
-                        loop.close()
+                    from .usercode.loop import Loop
+                    Loop(ENDING).run(self._work_async())
                 else:
                     self._work()
                 limited = (self._limit is not None
@@ -113,15 +116,16 @@ class Inline:
             recorder.close()
 
     def _work(self) -> None:
-        with self._handler.set_up() as call:
+        with self._handler.set_up() as tools:
             for chunk in self._chunks():
-                self._handler.work(call, chunk, self._ways(chunk, time.sleep))
+                self._handler.work(tools, chunk,
+                                   _Ways(self, chunk, time.sleep))
 
     async def _work_async(self) -> None:
-        async with self._handler.set_up_async() as call:
+        async with self._handler.set_up_async() as tools:
             for chunk in self._chunks():
                 await self._handler.work_async(
-                    call, chunk, self._ways(chunk, asyncio.sleep))
+                    tools, chunk, _Ways(self, chunk, asyncio.sleep))
 
     def _chunks(self) -> Iterator[Chunk]:
         """A job each, or a list; each is finished when the next is asked."""
@@ -148,32 +152,68 @@ class Inline:
             except BaseException as theirs:
                 error = theirs      # those before it are to be handled
             if some:
-                yield Chunk(self._finished + 1, some)
-                self._finished += len(some)
-                self._last = some[-1]
-                self._look()
+                self._recorder.source.ask_now(some)
+                yield from self._copies(some)
             elif error is None:
                 return
         raise raised(error) from error
 
-    def _ways(self, chunk: Chunk, pause: Callable[[float], Any]) -> Ways:
-        def fail(error: BaseException, attempts: int) -> None:
-            number = chunk.current()
-            failed = FailedJob(number, chunk.jobs[number - chunk.first],
-                               summary(error), traceback_of(error),
-                               self._name, attempts)
-            try:
-                self._recorder.record([failed])
-            except OSError as trouble:
-                raise SaveError('cannot write the failures file '
-                                f'({summary(trouble)}); that job and those '
-                                'after it will run again') from trouble
-            self._summary.add([failed.error])
-            if self._too_many(self._summary.failed, number):
-                raise TooManyFailures(
-                    'stopped by too many failed jobs (--max-failures); see '
-                    'the failures file, then start again')
-        return Ways(fail, pause, [], ENDING)
+    def _copies(self, jobs: list[Any]) -> Iterator[Chunk]:
+        """Hand out what a slave would get: what comes out of a pickle.
+
+        The jobs themselves stay as they were yielded.  If not all of them
+        can be pickled together they go one by one.
+        """
+        what = 'cannot be pickled: '
+        try:
+            pickled = pickle.dumps(jobs, PICKLE)
+            what = 'cannot be unpickled: '
+            copies = pickle.loads(pickled)
+        except ENDING:
+            raise
+        except BaseException as error:
+            if len(jobs) > 1:
+                for job in jobs:
+                    yield from self._copies([job])
+                return
+            self._fail(self._finished + 1, jobs[0], what + summary(error))
+        else:
+            self._jobs = jobs
+            first = self._finished + 1
+            chunk = Chunk(first, copies, Lease(first, pickled))
+            self._interrupt = chunk.interrupt
+            yield chunk
+        self._finished += len(jobs)
+        self._last = jobs[-1]
+        self._look()
+
+    def failed(self, chunk: Chunk, error: BaseException, attempts: int,
+               cause: str) -> None:
+        """The job that this chunk has begun last has failed."""
+        number = chunk.current()
+        self._fail(number, self._jobs[number - chunk.first], summary(error),
+                   traceback_of(error), attempts, cause)
+
+    def _fail(self, number: int, job: Any, error: str, traceback: str = '',
+              attempts: int = 0, cause: str = '') -> None:
+        """Record a failed job, and stop the run if it is one too many."""
+        failed = FailedJob(number, job, error, traceback, self._name,
+                           attempts, cause)
+        try:
+            self._recorder.record([failed])
+        except OSError as trouble:
+            raise SaveError('cannot write the failures file '
+                            f'({summary(trouble)}); that job and those '
+                            'after it will run again') from trouble
+        self._summary.add([failed.error])
+        if self._too_many(self._summary.failed, number):
+            raise TooManyFailures(
+                'stopped by too many failed jobs (--max-failures); see '
+                'the failures file, then start again')
+
+    def _in_child(self) -> None:
+        """A forked child leaves with the job that it is in."""
+        self._interrupt.append(True)
 
     def _look(self) -> None:
         self._progress.update(self._status())
@@ -192,3 +232,19 @@ class Inline:
     def _status(self) -> Status:
         return Status(self._recorder.count + self._finished, 0, 0,
                       self._recorder.failed, 'inline', self._total)
+
+
+class _Ways:
+    """How a handler speaks with us while it works on a chunk."""
+
+    ending = ENDING
+
+    def __init__(self, run: Inline, chunk: Chunk,
+                 pause: Callable[[float], Any]):
+        self.interrupt = chunk.interrupt
+        self.position = chunk.finished
+        self.pause = pause
+        self.fail = partial(run.failed, chunk)
+
+    def watch(self, function: Function) -> Function:
+        return function

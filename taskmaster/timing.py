@@ -79,6 +79,12 @@ class _Times(NamedTuple):
 
     # -- slaves and their supervisor --------------------------------------
 
+    # The first and the longest pause before a further attempt of a job.
+    first_retry: float = 0.1
+    longest_retry: float = 10.0
+    # Between two further calls of setup, for what it made may have died.
+    setup: float = 5.0
+
     # Between two looks of a worker whether to hurry.
     nap: float = 0.5
     # Until the successor of a slave that never connected is started;

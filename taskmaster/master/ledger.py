@@ -68,6 +68,7 @@ class FailedJob(NamedTuple):
     traceback: str
     slave: str                          # a name for people: host:pid
     attempts: int
+    cause: str = ''                     # its first error, if another
 
 
 class Lease(NamedTuple):
@@ -278,11 +279,11 @@ class Ledger:
             slave.done += count
 
     def fail(self, id: str, number: int, error: str, traceback: str = '',
-             attempts: int = 1) -> None:
+             attempts: int = 1, cause: str = '') -> None:
         """A job failed; counts only from the slave that holds it."""
         for slave, piece in self._held(id, number, number):
             slave.failed += 1
-            self._fail(piece, error, traceback, slave.name, attempts)
+            self._fail(piece, error, traceback, slave.name, attempts, cause)
 
     def give_back(self, id: str, ranges: Iterable[Range]) -> None:
         """A slave gives back what it has not begun; nobody is blamed."""
@@ -356,11 +357,11 @@ class Ledger:
                     self._suspect(piece)
 
     def _fail(self, piece: Piece, error: str, traceback: str, slave: str,
-              attempts: int) -> None:
+              attempts: int, cause: str = '') -> None:
         """A single job has failed and is to be recorded."""
         self.pieces.release(piece)
         piece.failure = FailedJob(piece.first, piece.job, error, traceback,
-                                  slave, attempts)
+                                  slave, attempts, cause)
         self.pieces.failed[piece.first] = piece
         if self._too_many(self.failures, self.finished):
             self.too_many = True

@@ -101,8 +101,10 @@ class Recorder:
         for job in failed:
             self._said += 1
             if self._said <= SAID:
-                log.warning('failed: job %d: %s%s', self._number(job),
-                            job.error, '; more of them only in the file'
+                cause = f' (at first {job.cause})' if job.cause else ''
+                log.warning('failed: job %d: %s%s%s', self._number(job),
+                            job.error, cause,
+                            '; more of them only in the file'
                             if self._said == SAID else '')
 
     def save(self, number: int, job: Any, complete: bool) -> None:
@@ -205,7 +207,7 @@ class Recorder:
             key = job.job
         return Failure(self._number(job), safe_repr(key), job.error,
                        job.traceback, job.slave, job.attempts, job.job,
-                       time.time())
+                       time.time(), job.cause)
 
 
 class RetryRecorder(Recorder):

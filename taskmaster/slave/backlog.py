@@ -12,10 +12,11 @@ import time
 from collections import deque
 from typing import Any, Callable, NamedTuple, Sequence
 
+from .. import forks
 from ..text import summary, traceback_of
 from ..wire.fields import RANGES, TEXT, TRACEBACK, Range, merged
 from ..wire.messages import FailureReport, Refusal, Report
-from .chunk import Chunk
+from .chunk import Chunk, Lease
 from .pace import Pace
 
 # Unreported failures, after which a slave reports before it does more.
@@ -63,6 +64,7 @@ class Backlog:
         self._changes = 0               # counts what the link may act on
         self._seen = 0
         self._known: Any = None         # what it knows (see `_state`)
+        forks.call_in_child(self._in_child)
 
     # -- the workers' side ------------------------------------------------
 
@@ -102,9 +104,23 @@ class Backlog:
                 self._work.notify_all()
             self._tell_of_change()
 
-    def fail(self, chunk: Chunk, error: BaseException,
-             attempts: int = 1) -> None:
-        """The job that this chunk has begun last has failed."""
+    def abandon(self, chunk: Chunk | None) -> None:
+        """A worker has failed, maybe with a chunk: how far it came is unknown.
+
+        So nobody says so, and when this slave has left, which it is to do,
+        the master gives the chunk to others.
+        """
+        with self._lock:
+            if chunk in self._chunks:
+                self._chunks.remove(chunk)
+        self.drain()
+
+    def fail(self, chunk: Chunk, error: BaseException, attempts: int = 1,
+             cause: str = '') -> None:
+        """The job that this chunk has begun last has failed.
+
+        ``cause`` is what its first attempt raised, if that was another error.
+        """
         with self._lock:
             if chunk not in self._chunks:
                 return
@@ -112,18 +128,26 @@ class Backlog:
             chunk.failed.append(number)
             self._failed.append(FailureReport(
                 number, summary(error, TEXT),
-                traceback_of(error)[-TRACEBACK:], attempts))
+                traceback_of(error)[-TRACEBACK:], attempts, cause))
             if len(self._failed) >= URGENT:
                 self._interrupt()
 
+    def position(self, chunk: Chunk) -> int:
+        """Return which of the chunk's jobs its worker is at, from 0 on."""
+        with self._lock:        # it may be cut short meanwhile
+            return chunk.finished()
+
     # -- the link's side --------------------------------------------------
 
-    def add(self, first: int, jobs: list[Any]) -> None:
-        """Take in a lease, of jobs numbered from ``first`` on."""
+    def add(self, first: int, jobs: list[Any], pickled: Any) -> None:
+        """Take in a lease, of jobs numbered from ``first`` on.
+
+        ``pickled`` is a pickle of all of them, in bytes.
+        """
         with self._lock:
             if self._quota is not None:
                 self._quota -= len(jobs)
-            self._leases.append(Chunk(first, jobs))
+            self._leases.append(Chunk(first, jobs, Lease(first, pickled)))
             self._work.notify(self.workers)
 
     def refuse(self, first: int, last: int, error: str) -> None:
@@ -257,6 +281,11 @@ class Backlog:
             self._closed = True
             self._interrupt()
             self._work.notify_all()
+
+    def _in_child(self) -> None:
+        """A forked child leaves with the job that it is in."""
+        for chunk in self._chunks:      # no lock: it is as the parent left it
+            chunk.interrupt.append(True)
 
     # -- under the lock ---------------------------------------------------
 

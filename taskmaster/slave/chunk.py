@@ -6,17 +6,52 @@ emptied, by one thread while another takes jobs from it, each in one step.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, Iterator, Sequence
 
 from ..wire.fields import Range
+from ..wire.messages import PICKLE
+
+
+class Lease:
+    """Jobs as they came, numbered from ``first`` on, to be had again.
+
+    ``pickled`` is a list of them.  Nothing is done until one is wanted again;
+    then each is pickled for itself, so that however many are wanted, and how
+    often, takes no longer than all of them together.
+    """
+
+    def __init__(self, first: int, pickled: Any):
+        self._first = first
+        self._pickled = pickled
+        self._each: list[bytes | None] = []     # None: it cannot be
+
+    def job(self, number: int) -> Any:
+        """Return a new one of that job; raises what unpickling it raises."""
+        if not self._each:      # workers that share a lease may do it at once
+            self._each = [*map(_pickled, pickle.loads(self._pickled))]
+        pickled = self._each[number - self._first]
+        if pickled is None:
+            return pickle.loads(self._pickled)[number - self._first]
+        return pickle.loads(pickled)
+
+
+def _pickled(job: Any) -> bytes | None:
+    try:
+        return pickle.dumps(job, PICKLE)
+    except BaseException:       # it was made by a function that cannot say so
+        return None
 
 
 class Chunk:
-    """Jobs ``first`` .. ``last``, taken by one worker."""
+    """Jobs ``first`` .. ``last`` of a lease, taken by one worker."""
 
-    def __init__(self, first: int, jobs: list[Any]):
+    def __init__(self, first: int, jobs: list[Any], lease: Lease):
         self.first = first
         self.jobs = jobs
+        self.lease = lease
+        self.changed = 0                # so many were in a list that failed
+        self.cause = ''                 # with this error
         self.iterator: Iterator[Any] = iter(jobs)
         self.done: int | None = None        # by a handler of lists
         self.interrupt: list[bool] = []     # not empty: bring it back
@@ -59,6 +94,22 @@ class Chunk:
         """Return the number of the job (of a list's first) it is at."""
         return self.first + self.finished()
 
+    def at(self, call: Any) -> Range:
+        """Return which jobs a call with this argument is for; its worker may.
+
+        Of a handler of lists that is a list, which it may have emptied since.
+        """
+        first = self.current()
+        return first, first if self.done is None else first + len(call) - 1
+
+    def again(self, start: int, stop: int) -> list[Any]:
+        """Return new ones of these of its jobs, as they were yielded.
+
+        Raises whatever unpickling them raises.
+        """
+        return [self.lease.job(number)
+                for number in range(self.first + start, self.first + stop)]
+
     def take_done(self, finished: int) -> list[Range]:
         """Return what is done of the first ``finished`` jobs, for once."""
         found = []
@@ -97,4 +148,7 @@ class Chunk:
                 if first <= self.last and last >= self.first]
 
     def _part(self, start: int, stop: int) -> Chunk:
-        return Chunk(self.first + start, self.jobs[start:stop])
+        part = Chunk(self.first + start, self.jobs[start:stop], self.lease)
+        part.changed = max(0, min(self.changed, stop) - start)
+        part.cause = self.cause if part.changed else ''
+        return part

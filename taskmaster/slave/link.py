@@ -231,4 +231,4 @@ class LinkLoop:
             return
         if type(jobs) is not list or len(jobs) != lease.size:
             raise EOFError('a lease of other jobs than was said')
-        self._backlog.add(lease.first, jobs)
+        self._backlog.add(lease.first, jobs, lease.pickled)

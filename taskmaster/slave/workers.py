@@ -2,25 +2,25 @@
 
 One worker is the main thread, so that `signal`, `sqlite3` and debuggers
 behave; more of them are threads; for an `async` handler they are tasks of
-one event loop, on the main thread.
+one event loop, on the main thread (see `tasks`).
 """
 
 from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
-from ..errors import OperatorError
+from ..errors import Fault, TaskmasterError
+from ..forks import is_child
+from ..service import Service
 from ..timing import STANDARD, Timing
-from ..usercode.handler import Handler, Ways
+from ..usercode.handler import Handler
 from ..usercode.signature import Function
+from ..usercode.tools import Ending
 from .backlog import Backlog
 from .chunk import Chunk
 from .watchdog import Watchdog
-
-if TYPE_CHECKING:       # most slaves do without
-    import asyncio
 
 # So many signs of life a slave gives in the time that a job may take.
 BEATS = 8
@@ -40,24 +40,29 @@ class Workers:
         self._handler = handler
         self._watchdog = watchdog
         self._timing = timing
-        self._errors: list[OperatorError] = []
+        self._errors: list[TaskmasterError] = []
 
     def run(self, ready: Callable[[], None]) -> None:
         """Work until there are no more jobs.
 
         Calls ``ready`` when all workers are set up.  Raises OperatorError
-        when `setup` raises; before that, then no job was taken.
+        when `setup` raises; before that, then no job was taken.  A Fault
+        ends all workers.
         """
-        count = self._backlog.workers
         if self._handler.is_async:
-            import asyncio
-            asyncio.run(self._work_async(ready))
-            return
+            from .tasks import Tasks
+            Tasks(self._backlog, self._handler, self._watchdog,
+                  self._timing).run(ready)
+        else:
+            self._run_threads(ready)
+
+    def _run_threads(self, ready: Callable[[], None]) -> None:
+        count = self._backlog.workers
         ended = threading.Event()
         if self._watchdog is not None:
             self._watchdog.beat()          # before any job can hold the GIL
-            threading.Thread(target=self._beat, args=(self._watchdog, ended),
-                             name='beat', daemon=True).start()
+            Service('beat', partial(self._beat, self._watchdog, ended),
+                    self._failed).start()
         barrier = threading.Barrier(count, ready)
         if count == 1:
             self._work(barrier, 0)
@@ -73,141 +78,75 @@ class Workers:
         for error in self._errors:
             raise error
 
-    # -- a thread ---------------------------------------------------------
-
     def _work(self, barrier: threading.Barrier, slot: int) -> None:
+        """The loop of one worker."""
         backlog = self._backlog
+        chunk = None
         try:
-            with self._handler.set_up() as call:
+            with self._handler.set_up() as tools:
                 barrier.wait()
                 while True:
                     chunk = backlog.take()
                     if chunk is None:
                         break
-                    self._handler.work(
-                        self._watched(call, chunk, slot), chunk,
-                        Ways(partial(backlog.fail, chunk),
-                             backlog.leaving.wait, chunk.interrupt))
+                    self._handler.work(tools, chunk, ChunkWays(
+                        backlog, chunk, self._watchdog, slot))
                     backlog.bring(chunk)
-        except OperatorError as error:
-            self._errors.append(error)
-            barrier.abort()
         except threading.BrokenBarrierError:
             pass                # another worker could not be set up
+        except BaseException as error:
+            barrier.abort()
+            self._failed(error if isinstance(error, TaskmasterError)
+                         else Fault.of(error, 'a worker'), chunk)
+
+    def _failed(self, error: TaskmasterError,
+                chunk: Chunk | None = None) -> None:
+        self._errors.append(error)
+        self._backlog.abandon(chunk)
 
     def _beat(self, watchdog: Watchdog, ended: threading.Event) -> None:
         """Tell the supervisor that no job holds the GIL."""
         while not ended.wait(watchdog.limit / BEATS):
             watchdog.beat()
 
-    def _watched(self, call: Function, chunk: Chunk, slot: int) -> Function:
-        """``call``, with each call of it shown to the watchdog."""
-        watchdog = self._watchdog
+
+class ChunkWays:
+    """How a handler speaks with its slave, while it works on a chunk."""
+
+    __slots__ = 'interrupt', '_backlog', '_chunk', '_watchdog', '_slot'
+
+    ending: Ending = ()
+
+    def __init__(self, backlog: Backlog, chunk: Chunk,
+                 watchdog: Watchdog | None, slot: int):
+        self.interrupt = chunk.interrupt
+        self._backlog = backlog
+        self._chunk = chunk
+        self._watchdog = watchdog
+        self._slot = slot
+
+    def fail(self, error: BaseException, attempts: int, cause: str) -> None:
+        self._backlog.fail(self._chunk, error, attempts, cause)
+
+    def position(self) -> int:
+        return self._backlog.position(self._chunk)
+
+    def pause(self, seconds: float) -> Any:
+        return self._backlog.leaving.wait(seconds)
+
+    def watch(self, function: Function) -> Function:
+        """Return ``function``, with each call shown to the watchdog."""
+        watchdog, chunk, slot = self._watchdog, self._chunk, self._slot
         if watchdog is None:
-            return call
+            return function
 
         def watched(job: Any) -> Any:
-            first = chunk.current()
-            count = len(job) if self._handler.lists else 1
-            watchdog.begin(slot, first, first + count - 1)
+            watchdog.begin(slot, *chunk.at(job))
             if chunk.forgotten:       # another job has its number by now
                 watchdog.begin(slot, 0, 0)
             try:
-                return call(job)
+                return function(job)
             finally:
-                watchdog.end(slot)
+                if not is_child():      # it is the parent's watchdog
+                    watchdog.end(slot)
         return watched
-
-    # -- an event loop ----------------------------------------------------
-
-    async def _work_async(self, ready: Callable[[], None]) -> None:
-        import asyncio
-        waiting = asyncio.Lock()
-        async with self._handler.set_up_async() as call:
-            ready()
-            beat = asyncio.ensure_future(self._beat_async())
-            await asyncio.gather(*(self._task(call, waiting)
-                                   for _ in range(self._backlog.workers)))
-            beat.cancel()
-            await asyncio.wait([beat])
-
-    async def _task(self, call: Function, waiting: asyncio.Lock) -> None:
-        backlog = self._backlog
-        while True:
-            # One waits for all, on a thread, as there may be thousands.
-            chunk = backlog.take(wait=False)
-            if chunk is None:
-                async with waiting:
-                    chunk = (backlog.take(wait=False)
-                             or await _on_thread(backlog.take))
-            if chunk is None:
-                return
-            await self._handler.work_async(
-                call if self._watchdog is None else
-                partial(self._in_time, self._watchdog, call, chunk), chunk,
-                Ways(partial(backlog.fail, chunk), self._pause,
-                     chunk.interrupt))
-            backlog.bring(chunk)
-
-    async def _pause(self, seconds: float) -> None:
-        import asyncio
-        nap = self._timing.nap
-        while seconds > 0 and not self._backlog.leaving.is_set():
-            await asyncio.sleep(min(seconds, nap))
-            seconds -= nap
-
-    async def _beat_async(self) -> None:
-        """Tell the supervisor that the event loop goes on.
-
-        When it does not, nobody knows which of its jobs is at fault.
-        """
-        import asyncio
-        watchdog = self._watchdog
-        if watchdog is None:
-            return
-        try:
-            while True:
-                watchdog.begin(0, 0, 0)
-                await asyncio.sleep(watchdog.limit / BEATS)
-        finally:
-            watchdog.end(0)
-
-    async def _in_time(self, watchdog: Watchdog, call: Function, chunk: Chunk,
-                       job: Any) -> Any:
-        """``await call(job)``, but no longer than the watchdog allows.
-
-        Then it is cancelled; as long again, and it is on the watchdog, as one
-        that does not let itself be cancelled.
-        """
-        import asyncio
-        task: Any = asyncio.current_task()
-        first = chunk.current()
-        count = len(job) if self._handler.lists else 1
-        late = False
-
-        def cancel() -> None:
-            nonlocal late
-            late = True
-            if not chunk.forgotten:
-                watchdog.begin(1, first, first + count - 1)
-            task.cancel()
-        timer = asyncio.get_running_loop().call_later(watchdog.limit, cancel)
-        try:
-            return await call(job)
-        except asyncio.CancelledError:
-            if not late:
-                raise
-            if hasattr(task, 'uncancel'):       # from 3.11 on
-                task.uncancel()
-            raise asyncio.TimeoutError(
-                f'it took longer than {watchdog.limit:g} s '
-                '(--job-timeout)') from None
-        finally:
-            timer.cancel()
-            if late:
-                watchdog.end(1)
-
-
-async def _on_thread(function: Callable[[], Any]) -> Any:
-    import asyncio
-    return await asyncio.get_running_loop().run_in_executor(None, function)

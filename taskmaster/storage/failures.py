@@ -49,6 +49,7 @@ class Failure(NamedTuple):
     attempts: int
     job: Any                # MISSING where it could not be kept, or read
     time: float = 0.0       # unix seconds
+    cause: str = ''         # its first error, if that was another one
     missing: str = ''       # why the job is MISSING; set by ``outstanding``
 
 
@@ -56,6 +57,8 @@ class Failure(NamedTuple):
 BEGINNING = b'{"number": '
 
 _STORED = set(Failure._fields) - {'missing'}
+# Of those, what a record of an earlier version may lack.
+_NEW = {'cause'}
 
 
 class FailuresFile:
@@ -256,6 +259,7 @@ def _record(failure: Failure) -> dict[str, Any]:
         'slave': failure.slave,
         'attempts': failure.attempts,
         'time': files.to_iso(failure.time),
+        'cause': short(failure.cause, MAX_TEXT),
         'job': _encode_job(failure.job),
     }
 
@@ -268,7 +272,7 @@ def _encode_job(job: Any) -> dict[str, str]:
 
 
 def _failure(record: dict[str, Any]) -> Failure:
-    values = {name: record[name] for name in _STORED}
+    values = {name: record[name] for name in _STORED if name in record}
     values['time'] = files.from_iso(values['time'])
     values['job'], missing = _decode_job(values['job'])
     return Failure(missing=missing, **values)
@@ -307,6 +311,6 @@ def _parse(line: bytes) -> tuple[int, bool]:
     if not isinstance(record, dict) or type(record.get('number')) is not int:
         raise ValueError('not a record')
     resolved = 'resolved' in record
-    if not resolved and not record.keys() >= _STORED:
+    if not resolved and not record.keys() >= _STORED - _NEW:
         raise ValueError('not a whole record')
     return record['number'], resolved

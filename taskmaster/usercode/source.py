@@ -7,7 +7,7 @@ import threading
 import types
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from ..errors import ConfigError, OperatorError
 from ..text import summary, traceback_of
@@ -42,6 +42,7 @@ class Source:
         self._get_jobs = get_jobs
         self._get_key = get_key or own_key
         self._lock = threading.Lock()
+        self._asked: list[tuple[Any, Any]] = []     # jobs, and their keys
         self.throttle = throttle        # a reason to hold back, or nothing
         self.count = (None if count_jobs is None else
                       partial(count_jobs, **self.arguments))
@@ -62,8 +63,27 @@ class Source:
                 f'{state} says where to go on, but get_jobs takes no `last` '
                 'to be told so; give it one, or start over with --reset')
 
+    def ask_now(self, jobs: Sequence[Any]) -> None:
+        """Ask for the keys of these jobs before anything is done about them.
+
+        `key` then returns (or raises) what came out now, for these and for
+        the last of those before.  It is for who handles jobs where they were
+        yielded, as handlers may change what keys are made of.
+        """
+        self._asked[:-1] = []
+        for job in jobs:
+            try:
+                self._asked.append((job, self.key(job)))
+            except OperatorError as error:
+                self._asked.append((job, error))
+
     def key(self, job: Any) -> Any:
-        """The key of a job; raises OperatorError when `get_key` raises."""
+        """Return the key of a job; OperatorError when `get_key` raises."""
+        for asked, key in self._asked:
+            if asked is job:
+                if isinstance(key, OperatorError):
+                    raise key
+                return key
         try:
             with self._lock:        # never twice at once
                 return self._get_key(job)

@@ -75,6 +75,7 @@ class FailureReport(NamedTuple):
     error: str              # one line
     traceback: str
     attempts: int
+    cause: str = ''         # what it raised at first, if that was another
 
 
 class Refusal(NamedTuple):
@@ -117,8 +118,8 @@ def report(value: Any) -> Report:
     return Report(
         text(start), ranges(done),
         [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
-                       number(attempts, 0, 1_000_000))
-         for n, error, trace, attempts in items(failed, RANGES, 4)],
+                       number(attempts, 0, 1_000_000), line(cause))
+         for n, error, trace, attempts, cause in items(failed, RANGES, 5)],
         _refusals(refused))
 
 

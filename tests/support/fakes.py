@@ -11,6 +11,7 @@ from queue import SimpleQueue
 
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.session import Session
+from taskmaster.slave.chunk import Chunk, Lease
 from taskmaster.wire.fields import BadMessage
 from taskmaster.wire.messages import (PROTOCOL, Jobs, Welcome, encoded, reply,
                                       request)
@@ -33,6 +34,17 @@ def until(condition, timeout=LONG):
             return found
         assert time.monotonic() < deadline, 'waited in vain'
         pause.wait(0.002)
+
+
+def chunk_of(jobs, first=1):
+    """A whole lease of these jobs, in a worker's hands."""
+    pickled = pickle.dumps([*jobs])
+    return Chunk(first, pickle.loads(pickled), Lease(first, pickled))
+
+
+def add(backlog, first, jobs):
+    """A lease for a backlog, as its link takes it in."""
+    backlog.add(first, jobs, pickle.dumps(jobs))
 
 
 class Clock:
@@ -80,7 +92,7 @@ def introduction(slave='s1', start=None, holds=(), after=None, workers=1,
 
 def report(done=(), failed=(), refused=(), start=RUN):
     return [start, [list(pair) for pair in done],
-            [[number, 'ValueError: bad', 'Traceback ...', 1]
+            [[number, 'ValueError: bad', 'Traceback ...', 1, '']
              for number in failed],
             [list(one) for one in refused]]
 

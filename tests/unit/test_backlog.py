@@ -1,7 +1,7 @@
 """What a slave has in hand."""
 
 import pytest
-from fakes import RUN, Background, Clock, until
+from fakes import RUN, Background, Clock, add, until
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (RuleBasedStateMachine, initialize, invariant,
@@ -17,7 +17,7 @@ def leased(*leases, **options):
     """A hand with these leases, each (first, how many): jobs are numbers."""
     backlog = Backlog(**options)
     for first, count in leases:
-        backlog.add(first, [*range(first, first + count)])
+        add(backlog, first, [*range(first, first + count)])
     return backlog
 
 
@@ -55,7 +55,7 @@ def test_take_waits_for_a_lease():
     backlog = Backlog()
     taking = Background(backlog.take)
     until(lambda: backlog.appetite().hungry)
-    backlog.add(4, ['job'])
+    add(backlog, 4, ['job'])
     assert taking.result().jobs == ['job']
     assert not backlog.appetite().hungry
 
@@ -64,7 +64,7 @@ def test_a_lease_wakes_every_worker():
     backlog = Backlog(workers=3)
     taking = [Background(backlog.take) for _ in range(3)]
     until(lambda: backlog._idle == 3)
-    backlog.add(1, [*range(1, 10)])
+    add(backlog, 1, [*range(1, 10)])
     runs = [one.result() for one in taking]
     assert len({run.first for run in runs}) == 3
 
@@ -224,12 +224,12 @@ def test_it_wants_more_the_faster_it_works():
     clock = Clock()
     backlog = Backlog(clock=clock)
     assert backlog.appetite().want == 1
-    backlog.add(1, ['job'])
+    add(backlog, 1, ['job'])
     run = backlog.take()
     clock.forward(0.001)
     finish(backlog, run)
     assert 1 < backlog.appetite().want <= 100
-    backlog.add(2, ['job'])
+    add(backlog, 2, ['job'])
     run = backlog.take()
     clock.forward(10)
     finish(backlog, run)
@@ -241,7 +241,7 @@ def test_it_wants_one_lease_in_advance():
     assert backlog.appetite().want == 0
     run = backlog.take()
     assert backlog.appetite().want > 0
-    backlog.add(2, ['job'])
+    add(backlog, 2, ['job'])
     assert backlog.appetite().want == 0
     finish(backlog, run)
     assert not backlog.appetite().empty
@@ -276,7 +276,7 @@ def test_a_drain_begins_no_more():
     backlog.bring(run)
     assert backlog.give_back() == []
     assert backlog.appetite().empty and done(backlog) == [(1, 2)]
-    backlog.add(11, ['late'])
+    add(backlog, 11, ['late'])
     assert backlog.give_back() == [(11, 11)]
 
 
@@ -290,7 +290,7 @@ def test_a_recall_is_for_what_there_is():
     backlog.bring(run)
     assert backlog.give_back() == []
     assert backlog.appetite().want > 0
-    backlog.add(11, ['job'])
+    add(backlog, 11, ['job'])
     assert backlog.take().jobs == ['job']
     assert backlog.give_back() == []
 
@@ -331,7 +331,7 @@ def test_a_recall_of_nothing_is_over_at_once():
     backlog = Backlog()
     backlog.recall()
     assert backlog.give_back() == []
-    backlog.add(1, ['job'])
+    add(backlog, 1, ['job'])
     assert backlog.take().jobs == ['job']
 
 
@@ -431,9 +431,9 @@ def test_take_without_waiting():
     backlog = Backlog()
     assert backlog.take(wait=False) is None
     assert not backlog.appetite().hungry
-    backlog.add(1, ['job'])
+    add(backlog, 1, ['job'])
     assert backlog.take(wait=False).jobs == ['job']
-    backlog.add(2, ['job'])
+    add(backlog, 2, ['job'])
     backlog.drain()
     assert backlog.take(wait=False) is None
 
@@ -443,11 +443,11 @@ def test_take_without_waiting():
 def test_no_more_is_asked_for_than_the_quota():
     backlog = Backlog(workers=4, quota=5)
     assert backlog.appetite().want == 4
-    backlog.add(1, [*range(1, 4)])
+    add(backlog, 1, [*range(1, 4)])
     for _ in range(3):
         finish(backlog, backlog.take())
     assert not backlog.spent and backlog.appetite().want == 2
-    backlog.add(4, [4, 5])
+    add(backlog, 4, [4, 5])
     assert not backlog.spent
     finish(backlog, backlog.take())
     last = backlog.take()
@@ -465,7 +465,7 @@ def test_without_a_quota_it_is_never_spent():
 def test_the_link_is_not_told_of_each_run():
     """Of thousands a second: only when there is something to see to."""
     backlog = Backlog(workers=4)
-    backlog.add(1, [*range(1, 101)])
+    add(backlog, 1, [*range(1, 101)])
     taken = [backlog.take() for _ in range(3)]
     assert backlog.appetite().want == 0 and backlog.wait(0)
     for run in taken[:]:
@@ -480,10 +480,10 @@ def test_the_link_is_not_told_of_each_run():
 def test_the_link_is_told_of_what_it_has_not_seen_yet():
     """A lease is taken between two looks, and all is as it was before."""
     backlog = Backlog(workers=2)
-    backlog.add(1, [1])
+    add(backlog, 1, [1])
     backlog.take()
     assert backlog.appetite().want and backlog.wait(0)
-    backlog.add(2, [2])
+    add(backlog, 2, [2])
     assert backlog.appetite().want == 0 and not backlog.wait(0)
     backlog.take()
     assert backlog.wait(0) and backlog.appetite().want
@@ -528,7 +528,7 @@ class Machine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 8))
     def lease(self, count):
         numbers = range(self.number, self.number + count)
-        self.backlog.add(self.number, [*numbers])
+        add(self.backlog, self.number, [*numbers])
         self.number += count
         self.unbegun.update(numbers)
 

@@ -1,25 +1,43 @@
 """Calling the operator's functions: for a job, for lists, `async`."""
 
 import asyncio
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import itertools
+import multiprocessing.pool
 import os
+import sqlite3
+import unittest.mock
+from types import SimpleNamespace
 
 import pytest
+from fakes import chunk_of
 
 from taskmaster.errors import ConfigError, OperatorError, UsageError
-from taskmaster.slave.chunk import Chunk
+from taskmaster.timing import STANDARD
 from taskmaster.usercode import handler as handlers
-from taskmaster.usercode.handler import Handler, Ways, run_each
+from taskmaster.usercode.handler import Handler
+from taskmaster.usercode.loop import Loop
 
 
 class Says:
     """What a slave offers a handler, written down."""
 
     def __init__(self):
-        self.failed, self.pauses = [], []
-        self.ways = Ways(self._fail, self.pauses.append, [])
+        self.failed, self.causes, self.pauses = [], [], []
+        self.interrupt = []
 
-    def _fail(self, error, attempts):
+    def fail(self, error, attempts, cause):
         self.failed.append((str(error), attempts))
+        self.causes.append(cause)
+
+    def ways(self, chunk, **others):
+        return SimpleNamespace(**{
+            'fail': self.fail, 'pause': self.pauses.append, 'ending': (),
+            'interrupt': self.interrupt, 'position': chunk.finished,
+            'watch': lambda function: function, **others})
 
 
 @pytest.fixture
@@ -27,9 +45,18 @@ def says():
     return Says()
 
 
+def run(says, handle, jobs, ways={}, **options):
+    """Handle these jobs; returns the chunk."""
+    chunk = chunk_of(jobs)
+    handler = Handler(handle, **options)
+    with handler.set_up() as tools:
+        handler.work(tools, chunk, says.ways(chunk, **ways))
+    return chunk
+
+
 def test_each_job_in_order(says):
     seen = []
-    run_each(seen.append, 0, iter([1, 2, 3]), says.ways)
+    run(says, seen.append, [1, 2, 3])
     assert seen == [1, 2, 3] and says.failed == []
 
 
@@ -45,18 +72,20 @@ def test_whatever_it_raises_fails_that_job_alone(says, error):
             raise error
         seen.append(job)
 
-    run_each(handle, 0, iter([1, 2, 3]), says.ways)
+    run(says, handle, [1, 2, 3])
     assert seen == [1, 3] and says.failed == [('bad', 1)]
 
 
 def test_it_is_told_before_the_next_job_is_begun(says):
-    jobs = iter([1, 2, 3])
+    chunk = chunk_of([1, 2, 3])
     left = []
 
-    def fail(error, attempts):
-        left.append(jobs.__length_hint__())
+    def fail(error, attempts, cause):
+        left.append(chunk.iterator.__length_hint__())
 
-    run_each(lambda job: 1 / 0, 0, jobs, says.ways._replace(fail=fail))
+    handler = Handler(lambda job: 1 / 0)
+    with handler.set_up() as tools:
+        handler.work(tools, chunk, says.ways(chunk, fail=fail))
     assert left == [2, 1, 0]
 
 
@@ -66,21 +95,19 @@ def test_an_interrupt_ends_it_after_the_job(says):
     def handle(job):
         seen.append(job)
         if job == 2:
-            says.ways.interrupt.append(True)
+            says.interrupt.append(True)
 
-    jobs = iter([1, 2, 3])
-    run_each(handle, 0, jobs, says.ways)
-    assert seen == [1, 2] and list(jobs) == [3]
+    chunk = run(says, handle, [1, 2, 3])
+    assert seen == [1, 2] and list(chunk.iterator) == [3]
 
 
 def test_an_interrupt_counts_after_a_failure_too(says):
     def handle(job):
-        says.ways.interrupt.append(True)
+        says.interrupt.append(True)
         raise ValueError
 
-    jobs = iter([1, 2])
-    run_each(handle, 0, jobs, says.ways)
-    assert list(jobs) == [2]
+    chunk = run(says, handle, [1, 2])
+    assert list(chunk.iterator) == [2]
 
 
 def test_further_attempts(says):
@@ -91,59 +118,106 @@ def test_further_attempts(says):
         if len(tries) < 3:
             raise ValueError('not yet')
 
-    run_each(handle, 5, iter(['job']), says.ways)
+    run(says, handle, ['job'], retries=5)
     assert tries == ['job'] * 3 and says.failed == []
     assert len(says.pauses) == 2
 
 
-def test_the_last_attempt_is_what_is_told(says):
+def test_the_last_attempt_is_what_is_told_and_the_first_its_cause(says):
     tries = []
 
     def handle(job):
         tries.append(job)
         raise ValueError(f'attempt {len(tries)}')
 
-    run_each(handle, 2, iter(['job']), says.ways)
+    run(says, handle, ['job'], retries=2)
     assert says.failed == [('attempt 3', 3)]
+    assert says.causes == ['ValueError: attempt 1']
+
+
+def test_a_job_that_fails_in_one_way_needs_no_cause(says):
+    run(says, lambda job: 1 / 0, [1], retries=2)
+    assert says.causes == ['']
 
 
 def test_pauses_grow_and_are_bounded(says):
-    run_each(lambda job: 1 / 0, 40, iter(['job']), says.ways)
-    first, last = handlers.BACKOFF
+    run(says, lambda job: 1 / 0, ['job'], retries=40)
+    first, last = STANDARD.first_retry, STANDARD.longest_retry
     assert len(says.pauses) == 40
     assert all(0 <= pause <= last for pause in says.pauses)
     assert says.pauses[0] <= first and max(says.pauses) > 10 * first
-
-
-@pytest.mark.parametrize('handle', [
-    lambda job: (n for n in ()), lambda job: later(job)],
-    ids=['generator', 'coroutine'])
-def test_a_promise_is_no_success(says, handle):
-    """What it gave has not begun to handle the job."""
-    run_each(handle, 0, iter([1, 2]), says.ways)
-    assert len(says.failed) == 2
-    assert 'has done nothing yet' in says.failed[0][0]
 
 
 async def later(job):
     pass
 
 
+def a_future(job):
+    return concurrent.futures.Future()
+
+
+def of_a_loop(job):
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.create_future()
+    finally:
+        loop.close()
+
+
+class Query:
+    """Lazy, as of an ORM: it is sent when it is awaited."""
+
+    def __await__(self):
+        yield
+
+
+PROMISES = [
+    lambda job: (n for n in ()), later, a_future, of_a_loop,
+    lambda job: map(print, [job]), lambda job: filter(print, [job]),
+    lambda job: itertools.starmap(print, [job]), lambda job: Query(),
+    lambda job: multiprocessing.pool.AsyncResult(FAKE_POOL, None, None)]
+IDS = ['generator', 'coroutine', 'future', "a loop's future", 'map', 'filter',
+       'starmap', 'awaitable', 'result of a pool']
+
+
+class FAKE_POOL:
+    """What an AsyncResult looks for in its pool."""
+
+    _cache = {}
+
+
+@pytest.mark.parametrize('handle', PROMISES, ids=IDS)
+def test_a_promise_is_no_success(says, handle):
+    """What it gave has not begun to handle the job."""
+    run(says, lambda job: handle(job), [1, 2])
+    assert len(says.failed) == 2
+    assert 'has done nothing yet' in says.failed[0][0]
+
+
+@pytest.mark.parametrize('given', [
+    0, False, 'text', [1], {}, sqlite3.connect(':memory:').cursor(), print,
+    unittest.mock.MagicMock(), iter([1]), range(3)],
+    ids=lambda given: type(given).__name__)
+def test_what_it_gives_otherwise_means_nothing(says, given):
+    run(says, lambda job: given, [1, 2])
+    assert says.failed == []
+
+
 # -- lists ----------------------------------------------------------------
 
 def by_lists(says, handle, jobs, batch=0, retries=0):
-    """Run them; gives the run, and the numbers of the jobs that failed."""
-    run = Chunk(1, jobs)
+    """Run them; returns the chunk, and the numbers of jobs that failed."""
+    chunk = chunk_of(jobs)
     failed = []
 
-    def fail(error, attempts):
-        failed.append(run.current())
-        says.ways.fail(error, attempts)
+    def fail(error, attempts, cause):
+        failed.append(chunk.current())
+        says.fail(error, attempts, cause)
 
     handler = Handler(handle, retries, lists=True, batch=batch)
-    with handler.set_up() as call:
-        handler.work(call, run, says.ways._replace(fail=fail))
-    return run, failed
+    with handler.set_up() as tools:
+        handler.work(tools, chunk, says.ways(chunk, fail=fail))
+    return chunk, failed
 
 
 @pytest.mark.parametrize('batch, lists', [
@@ -151,8 +225,8 @@ def by_lists(says, handle, jobs, batch=0, retries=0):
     (9, [[1, 2, 3, 4, 5]])])
 def test_jobs_come_in_lists(says, batch, lists):
     seen = []
-    run, failed = by_lists(says, seen.append, [1, 2, 3, 4, 5], batch)
-    assert seen == lists and failed == [] and run.done == 5
+    chunk, failed = by_lists(says, seen.append, [1, 2, 3, 4, 5], batch)
+    assert seen == lists and failed == [] and chunk.done == 5
 
 
 @pytest.mark.parametrize('batch', [0, 7])
@@ -170,34 +244,35 @@ def test_a_list_that_fails_is_halved(says, batch, bad):
             raise ValueError('bad')
         handled.extend(jobs)
 
-    run, failed = by_lists(says, handle, [*range(1, 21)], batch)
+    chunk, failed = by_lists(says, handle, [*range(1, 21)], batch)
     assert handled == [n for n in range(1, 21) if n not in bad]
     assert failed == alone == sorted(bad)
-    assert run.done == 20
+    assert chunk.done == 20
 
 
 def test_only_what_is_finished_counts_while_a_list_is_halved(says):
-    run = Chunk(1, [*range(1, 9)])
+    chunk = chunk_of([*range(1, 9)])
     sure = []
 
     def handle(jobs):
-        sure.append((jobs[0], run.finished()))
+        sure.append((jobs[0], chunk.finished()))
         if 6 in jobs:
             raise ValueError
 
     handler = Handler(handle, lists=True)
-    handler.work(handle, run, says.ways)
+    with handler.set_up() as tools:
+        handler.work(tools, chunk, says.ways(chunk))
     assert [first - 1 for first, _ in sure] == [n for _, n in sure]
-    assert run.finished() == 8
+    assert chunk.finished() == 8
 
 
 def test_an_interrupt_ends_it_between_two_lists(says):
     def handle(jobs):
         if 3 in jobs:
-            says.ways.interrupt.append(True)
+            says.interrupt.append(True)
 
-    run, _ = by_lists(says, handle, [1, 2, 3, 4, 5, 6], batch=2)
-    assert run.done == 4
+    chunk, _ = by_lists(says, handle, [1, 2, 3, 4, 5, 6], batch=2)
+    assert chunk.done == 4
 
 
 def test_further_attempts_are_for_a_job_that_is_alone(says):
@@ -225,7 +300,7 @@ def test_a_handler_that_empties_its_list_loses_nothing(says, retries):
                 raise ValueError('bad')
             handled.append(job)
 
-    run, failed = by_lists(says, handle, [*range(1, 41)], 10, retries)
+    chunk, failed = by_lists(says, handle, [*range(1, 41)], 10, retries)
     assert failed == [7, 17, 27, 37]
     assert set(handled) == set(range(1, 41)) - set(failed)
 
@@ -239,11 +314,9 @@ def test_what_ends_everything_is_no_failure(says, lists):
         calls.append(job)
         raise KeyboardInterrupt
 
-    run = Chunk(1, [1, 2, 3])
-    handler = Handler(handle, 3, lists=lists)
     with pytest.raises(KeyboardInterrupt):
-        handler.work(handle, run, says.ways._replace(
-            ending=(KeyboardInterrupt,)))
+        run(says, handle, [1, 2, 3], {'ending': (KeyboardInterrupt,)},
+            retries=3, lists=lists)
     assert len(calls) == 1 and says.failed == []
 
 
@@ -258,19 +331,19 @@ def test_a_coroutine_that_only_promises(says):
 
 
 def run_async(says, handle, jobs, **options):
-    run = Chunk(1, jobs)
+    chunk = chunk_of(jobs)
     handler = Handler(handle, **options)
 
     async def pause(seconds):
         says.pauses.append(seconds)
 
     async def work():
-        async with handler.set_up_async() as call:
-            await handler.work_async(call, run,
-                                     says.ways._replace(pause=pause))
+        async with handler.set_up_async() as tools:
+            await handler.work_async(tools, chunk,
+                                     says.ways(chunk, pause=pause))
     assert handler.is_async
-    asyncio.run(work())
-    return run
+    Loop().run(work())
+    return chunk
 
 
 @pytest.mark.parametrize('error', [
@@ -309,16 +382,240 @@ def test_a_coroutine_for_lists(says):
             raise ValueError('bad')
         seen.extend(jobs)
 
-    run = run_async(says, handle, [1, 2, 3], lists=True)
-    assert seen == [1, 3] and says.failed == [('bad', 1)] and run.done == 3
+    chunk = run_async(says, handle, [1, 2, 3], lists=True)
+    assert seen == [1, 3] and says.failed == [('bad', 1)] and chunk.done == 3
+
+
+# -- jobs are values ------------------------------------------------------
+
+@dataclasses.dataclass
+class Row:
+    id: int
+    amount: int = 1
+
+
+class Slots:
+    __slots__ = 'id', 'amount'
+
+    def __init__(self, id, amount=1):
+        self.id, self.amount = id, amount
+
+    def __eq__(self, other):
+        return (self.id, self.amount) == (other.id, other.amount)
+
+    def __reduce__(self):
+        return Slots, (self.id, self.amount)
+
+
+def removed(row):
+    del row.amount
+
+
+# What is yielded under a number, and what a handler does to it.
+CHANGES = {
+    'dict': (lambda n: {'id': n, 'amount': 1},
+             lambda job: job.update(amount=100)),
+    'list': (lambda n: [n], lambda job: job.append('more')),
+    'dataclass': (Row, lambda job: setattr(job, 'amount', 100)),
+    'popped': (lambda n: [n, 1, 2], lambda job: job.pop()),
+    'deleted': (lambda n: {'id': n}, dict.clear),
+    'attribute deleted': (Row, removed),
+    'nested': (lambda n: {'a': [{'id': n}]},
+               lambda job: job['a'][0].update(id=0)),
+    'slots': (Slots, lambda job: setattr(job, 'amount', 100)),
+    'bytearray': (lambda n: bytearray([n]), bytearray.clear)}
+
+
+@pytest.mark.parametrize('kind', CHANGES)
+@pytest.mark.parametrize('how', ['jobs', 'lists', 'async', 'async lists'])
+def test_each_attempt_gets_the_job_as_it_was_yielded(says, kind, how):
+    make, change = CHANGES[kind]
+    jobs = [make(number) for number in range(1, 8)]
+    seen, good = [], []
+
+    def attempt(some):
+        """The third job fails twice; whatever comes with it fails too."""
+        for job in some:
+            assert job in jobs, 'changed by an earlier attempt'
+            seen.append(jobs.index(job))
+        for job in some:
+            change(job)
+        if 2 in seen[-len(some):] and seen.count(2) < 6:
+            raise ValueError
+        good.extend(seen[-len(some):])
+
+    lists = 'lists' in how
+
+    def handle(job):
+        attempt(job if lists else [job])
+
+    async def handle_async(job):
+        handle(job)
+
+    if 'async' in how:
+        run_async(says, handle_async, jobs, retries=9, lists=lists)
+    else:
+        run(says, handle, jobs, retries=9, lists=lists)
+    assert says.failed == [] and sorted(good) == [*range(7)]
+
+
+def test_a_list_that_is_interrupted_while_it_is_halved_stays_as_it_was(says):
+    """What is brought back is taken again, with its jobs as they were."""
+    jobs = [[n] for n in range(8)]
+
+    def handle(some):
+        assert all(job in jobs for job in some), 'changed'
+        first = some[0][0]
+        for job in some:
+            job.clear()
+        if len(some) > 2:
+            raise ValueError('too many')
+        if first == 2:
+            says.interrupt.append(True)
+
+    chunk = run(says, handle, jobs, lists=True)
+    assert chunk.done == 4
+    rest, = chunk.rest(chunk.done)
+    says.interrupt.clear()
+    handler = Handler(handle, lists=True)
+    with handler.set_up() as tools:
+        handler.work(tools, rest, says.ways(rest))
+    assert rest.done == 4 and says.failed == []
+
+
+def test_a_job_that_cannot_be_pickled_here_is_had_again_all_the_same(says):
+    """What unpickles to it can be: it is in the lease."""
+    seen = []
+
+    def handle(job):
+        seen.append(job.read())
+        if len(seen) < 3:
+            raise ValueError
+
+    run(says, handle, [Opened('a text')], retries=5)
+    assert seen == ['a text'] * 3
+
+
+class Opened:
+    """Unpickles as a file, which cannot be pickled."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        return opened, (self.text,)
+
+
+class Unpicklable(io.StringIO):
+    def __reduce_ex__(self, protocol):
+        raise TypeError('a file cannot be pickled')
+
+
+def opened(text):
+    return Unpicklable(text)
+
+
+class Once:
+    """Unpickles once."""
+
+    left = 0
+
+    def __reduce__(self):
+        return once, ()
+
+
+def once():
+    Once.left -= 1
+    if Once.left < 0:
+        raise LookupError('only once')
+    return Once()
+
+
+def test_a_job_that_does_not_unpickle_again_has_failed_with_that(says):
+    Once.left = 1
+    run(says, lambda job: 1 / 0, [Once()], retries=1)
+    assert says.failed == [('only once', 2)]
+    assert says.causes == ['ZeroDivisionError: division by zero']
+
+
+def test_nothing_is_unpickled_again_where_nothing_fails(says):
+    Once.left = 1
+    run(says, lambda job: None, [Once()], retries=1)
+    assert says.failed == []
+
+
+class Counted:
+    """Counts what is done to all of its kind."""
+
+    counts = collections.Counter()
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        self.counts['pickled'] += 1
+        return counted, (self.number,)
+
+
+def counted(number):
+    Counted.counts['unpickled'] += 1
+    return Counted(number)
+
+
+def test_a_lease_is_pickled_once_however_many_fail(says):
+    """So the cost of failures is linear in its length."""
+    tries = collections.Counter()
+
+    def handle(job):
+        tries[job.number] += 1
+        if job.number % 10 == 0 and tries[job.number] == 1:
+            raise ValueError
+
+    chunk = chunk_of([Counted(n) for n in range(1000)])
+    Counted.counts.clear()
+    handler = Handler(handle, retries=1)
+    with handler.set_up() as tools:
+        handler.work(tools, chunk, says.ways(chunk))
+    # Once more as a whole, then one by one; and each that failed.
+    assert Counted.counts == {'pickled': 1000, 'unpickled': 1100}
+    assert says.failed == []
+
+
+# -- the cause ------------------------------------------------------------
+
+def test_the_error_of_a_list_is_kept_where_its_jobs_fail_otherwise(says):
+    """As in a transaction that is aborted: the first error says why."""
+    broken = []
+
+    def handle(jobs):
+        if broken:
+            raise RuntimeError('the transaction is aborted')
+        if 3 in jobs:
+            broken.append(True)
+            raise ValueError('no such column')
+
+    chunk, failed = by_lists(says, handle, [1, 2, 3, 4], batch=2)
+    assert failed == [3, 4]
+    assert says.causes == ['ValueError: no such column'] * 2
+
+
+def test_the_cause_is_of_the_list_that_the_job_was_in(says):
+    def handle(jobs):
+        if len(jobs) > 1:
+            raise ValueError(f'list of {jobs[0]}')
+        if jobs[0] in (2, 4):
+            raise RuntimeError(jobs[0])
+
+    by_lists(says, handle, [1, 2, 3, 4], batch=2)
+    assert says.causes == ['ValueError: list of 1', 'ValueError: list of 3']
 
 
 # -- set-up ---------------------------------------------------------------
 
 def worked(handler, jobs=(1, 2)):
-    with handler.set_up() as call:
+    with handler.set_up() as tools:
         for job in jobs:
-            call(job)
+            tools.call(job)
 
 
 def test_what_setup_gives_is_the_second_argument():

@@ -42,10 +42,10 @@ def test_of_another_protocol_two_fields_are_read(protocol):
 
 
 def test_a_report():
-    found = messages.report(['run', [[1, 3], [5, 5]], [[4, 'e', 't', 2]],
+    found = messages.report(['run', [[1, 3], [5, 5]], [[4, 'e', 't', 2, 'c']],
                              [[6, 9, 'r']]])
     assert found == Report('run', [(1, 3), (5, 5)],
-                           [FailureReport(4, 'e', 't', 2)],
+                           [FailureReport(4, 'e', 't', 2, 'c')],
                            [Refusal(6, 9, 'r')])
     assert all(type(one) is tuple for one in found.done)
 
@@ -117,10 +117,12 @@ def test_refusals_do_not_overlap():
 
 def test_what_is_shown_to_people_cannot_steer_their_terminal():
     bad = 'a\nERROR: b\x1b[2J\x07\u202e'
-    report = messages.report(['run', [], [[1, bad, bad, 1]], [[2, 2, bad]]])
+    report = messages.report(['run', [], [[1, bad, bad, 1, bad]],
+                              [[2, 2, bad]]])
     who = messages.introduction([messages.PROTOCOL, bad, 's', bad, 1, None,
                                  None, None, [], None])
-    for shown in (report.failed[0].error, report.refused[0].error,
+    for shown in (report.failed[0].error, report.failed[0].cause,
+                  report.refused[0].error,
                   who.version, who.name):
         assert shown == 'a?ERROR: b?[2J??'
     assert report.failed[0].traceback == bad    # goes to a file, as JSON

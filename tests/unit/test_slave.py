@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
-                   MemoryMaster, greet, take, until)
+                   MemoryMaster, add, greet, take, until)
 
 from taskmaster.errors import (ConfigError, Fault, KeyRefused,
                                TaskmasterError, Unreachable)
@@ -585,7 +585,7 @@ def test_who_has_given_all_back_asks_for_more_at_once():
     """Not for nothing, waiting, as long as it had something to give back."""
     backlog = Backlog()
     link = LinkLoop(None, Identity('s1', 'host:1'), backlog, 60.0)
-    backlog.add(1, ['job'])
+    add(backlog, 1, ['job'])
     chunk = backlog.take()
     link._link = Scripted(Wait(0.1, ''))
     backlog.recall()

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 import pytest
-from fakes import LONG, RUN, Background, until
+from fakes import LONG, RUN, Background, add, until
 
 from taskmaster.errors import OperatorError
 from taskmaster.slave import watchdog
@@ -27,7 +27,7 @@ class Team:
         self.working = Background(self.workers.run, self.ready.set)
 
     def give(self, first, last):
-        self.backlog.add(first, [*range(first, last + 1)])
+        add(self.backlog, first, [*range(first, last + 1)])
 
     def finish(self):
         """Wait until all is done; gives what is reported."""

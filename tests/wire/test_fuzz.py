@@ -57,7 +57,7 @@ ranges = mostly(st.lists(
     mostly(st.tuples(number, number).map(list)), max_size=4))
 text = mostly(st.sampled_from(['ValueError: bad', '', '\ud800', 'x' * 1000]))
 failed = mostly(st.lists(
-    mostly(st.tuples(number, text, text, number).map(list)), max_size=3))
+    mostly(st.tuples(number, text, text, number, text).map(list)), max_size=3))
 refused = mostly(st.lists(
     mostly(st.tuples(number, number, text).map(list)), max_size=3))
 run = mostly(st.just(RUN))
@@ -160,8 +160,8 @@ def test_no_bytes_that_are_sent_stop_the_master(serve):
     frames = [json.dumps(['queue', 'hello', [[
         PROTOCOL, '1.0', 's1', 'x', 1, None, None, None, [], None]], {}]),
         json.dumps(['queue', 'exchange', [
-            [RUN, [[1, 5]], [[7, 'e', 't', 1]], [[8, 9, 'r']]], 5, True, 0],
-            {}]),
+            [RUN, [[1, 5]], [[7, 'e', 't', 1, '']], [[8, 9, 'r']]], 5, True,
+            0], {}]),
         json.dumps(['queue', 'give_back', [RUN, [[1, 9]]], {}])]
 
     def mutated():

@@ -542,7 +542,7 @@ def test_a_large_report_is_taken(server, connect, queue):
     greet(link)
     take(link, 10)
     trace = 'x' * 10_000
-    failed = [[n, 'bad', trace, 1] for n in range(1, 11)]
+    failed = [[n, 'bad', trace, 1, ''] for n in range(1, 11)]
     link.call('exchange', [RUN, [], failed, []], 0, False, 0)
     assert [job.traceback for job in queue.unrecorded()] == [trace] * 10
 

@@ -1,0 +1,321 @@
+"""Attempts: what to call the handler with, and what to do when that raises.
+
+A *plan* goes through a chunk of jobs without calling anything: it yields
+what to do next and is sent what came of that.  So one plan serves functions,
+`async` ones and tests.  What follows a plan makes the calls.
+
+A job is a value: it is handed out once as it came, and each further attempt
+(`Again`) gets one of its own, as it was yielded, whatever an earlier call
+has done to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import types
+from typing import Any, Callable, Generator, Iterator, NamedTuple, Protocol
+
+from ..forks import end_child, is_child
+from ..text import summary
+from ..timing import Timing
+from .signature import Function
+from .tools import AsyncTools, Ending, Tools
+
+# What a function may give that has not begun to do its work: of these types,
+# of a few modules, and whatever is to be awaited or called back.
+LATER = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType,
+         map, filter, itertools.starmap, itertools.filterfalse,
+         itertools.takewhile, itertools.dropwhile)
+LATER_MODULES = {'multiprocessing.pool'}
+LATER_METHODS = '__await__', 'add_done_callback'
+
+# What is said of the error of a job: one line.
+CAUSE = 1000
+
+
+class Jobs(Protocol):
+    """A chunk of jobs, for a handler to work through (see `slave.chunk`)."""
+
+    jobs: list[Any]
+    iterator: Iterator[Any]     # over them; what it has given is begun
+    done: int | None            # of lists: how many jobs are finished
+    changed: int                # so many were in a call of a list that failed
+    cause: str                  # what that call raised, or ''
+
+    def again(self, start: int, stop: int) -> list[Any]:
+        """Return new ones of these jobs, as they were yielded.
+
+        Raises whatever unpickling them raises.
+        """
+
+
+class Ways(Protocol):
+    """How a handler speaks with its slave while it works on a chunk."""
+
+    @property
+    def interrupt(self) -> list[bool]:
+        """Not empty: take no more jobs."""
+
+    @property
+    def ending(self) -> Ending:
+        """What is no failure of a job but the end, and is raised at once."""
+
+    def fail(self, error: BaseException, attempts: int, cause: str) -> None:
+        """Say what a job raised last, in how many attempts, before the next.
+
+        ``cause`` is what the first of them raised, or ''.
+        """
+
+    def pause(self, seconds: float) -> Any:
+        """Wait so long before a new attempt, or less if in a hurry."""
+
+    def position(self) -> int:
+        """Return which of the chunk's jobs the handler is at, from 0 on."""
+
+    def watch(self, function: Function) -> Function:
+        """Return the function as it is to be called: watched, perhaps."""
+
+
+class Pause(NamedTuple):
+    """Wait, instead of a call."""
+
+    seconds: float
+
+
+class Again(NamedTuple):
+    """Call with new ones of these jobs, or with the one, alone."""
+
+    chunk: Jobs
+    start: int
+    stop: int
+    alone: bool = False
+
+    def load(self) -> Any:
+        jobs = self.chunk.again(self.start, self.stop)
+        return jobs[0] if self.alone else jobs
+
+
+# It yields what to call the function with, Again or a Pause, and is sent
+# what that raised, or None.
+Plan = Generator[Any, 'BaseException | None', None]
+END = object()
+
+
+class Attempts(NamedTuple):
+    """How often to try: so many times after the first."""
+
+    retries: int
+    timing: Timing
+
+    def further(self, what: Callable[[], Again], error: BaseException,
+                ways: Ways, cause: str = '') -> Plan:
+        """Attempts after the first; ``what()`` is what to call with."""
+        if self.retries:
+            again, cause = what(), cause or summary(error, CAUSE)
+        for attempt in range(self.retries):
+            yield Pause(random.uniform(0, min(
+                self.timing.longest_retry,
+                self.timing.first_retry * 2 ** attempt)))
+            raised = yield again
+            if raised is None:
+                return
+            error = raised
+        ways.fail(error, 1 + self.retries,
+                  '' if cause == summary(error, CAUSE) else cause)
+
+    def one_by_one(self, chunk: Jobs, ways: Ways,
+                   enough: Callable[[], bool] = lambda: False) -> Plan:
+        """Each job, until an interrupt or until it is ``enough``."""
+        for job in chunk.iterator:
+            error = yield job
+            if error is not None:
+                yield from self.further(
+                    functools.partial(_present, chunk, ways), error, ways)
+            if ways.interrupt or enough():
+                break
+
+    def by_lists(self, chunk: Jobs, batch: int, ways: Ways) -> Plan:
+        """Lists of the jobs; one that fails is halved, until it is one job.
+
+        That keeps the order, so that all before ``chunk.done`` is finished.
+        Each call gets a list of its own, as a handler may empty it.
+        """
+        jobs = chunk.jobs
+        chunk.done = 0
+        # Of the list to do next last, before it those of all halved ones.
+        ends: list[int] = []
+        while chunk.done < len(jobs) and not ways.interrupt:
+            if not ends:
+                ends.append(min(chunk.done + (batch or len(jobs)), len(jobs)))
+            start, stop = chunk.done, ends[-1]
+            if start >= chunk.changed:
+                chunk.cause = ''
+                error = yield jobs[start:stop]
+            else:
+                error = yield Again(chunk, start, stop)
+            if error is not None and stop - start > 1:
+                chunk.cause = chunk.cause or summary(error, CAUSE)
+                chunk.changed = max(chunk.changed, stop)
+                ends.append(start + (stop - start) // 2)
+                continue
+            if error is not None:
+                yield from self.further(
+                    functools.partial(Again, chunk, start, stop), error, ways,
+                    chunk.cause)
+            chunk.done = ends.pop()
+
+
+def _present(chunk: Jobs, ways: Ways) -> Again:
+    at = ways.position()
+    return Again(chunk, at, at + 1, alone=True)
+
+
+# -- making the calls -----------------------------------------------------
+
+def run_each(tools: Tools, chunk: Jobs, attempts: Attempts,
+             ways: Ways) -> None:
+    """Call for each job, until the end or an interrupt.
+
+    Nothing more happens once per job: this loop is the hot path.
+    """
+    jobs: Any = chunk.iterator
+    interrupt = ways.interrupt
+    left = -1           # how many were left when a job failed last
+    if tools.row:
+        left = jobs.__length_hint__()
+        _carefully(tools, chunk, attempts, ways)
+    call = ways.watch(tools.call)
+    for job in () if interrupt else jobs:
+        try:
+            given = call(job)
+            if given is not None:
+                check(given)
+        except BaseException as error:
+            _is_failure(error, ways)
+            if jobs.__length_hint__() != left - 1:
+                tools.row = 0       # others went well in between
+            tools.note(error)
+            follow(attempts.further(functools.partial(_present, chunk, ways),
+                                    error, ways), tools, ways)
+            _carefully(tools, chunk, attempts, ways)
+            left = jobs.__length_hint__()
+            call = ways.watch(tools.call)
+        if interrupt:
+            break
+    if interrupt and is_child():
+        end_child()
+    if tools.row and jobs.__length_hint__() != left:
+        tools.row = 0
+
+
+def _carefully(tools: Tools, chunk: Jobs, attempts: Attempts,
+               ways: Ways) -> None:
+    """Go on job by job, until the tools work again."""
+    if tools.wanted and not ways.interrupt:
+        follow(attempts.one_by_one(chunk, ways, lambda: not tools.wanted),
+               tools, ways)
+
+
+def follow(plan: Plan, tools: Tools, ways: Ways) -> None:
+    """Do what a plan wants, with a function."""
+    call = ways.watch(tools.call)
+    step = _next(plan)
+    while step is not END:
+        error = None
+        try:
+            if type(step) is Pause:
+                tools.want()            # for a further attempt
+                ways.pause(step.seconds)
+            else:
+                if tools.wanted:
+                    tools.renew(ways.pause)
+                    call = ways.watch(tools.call)
+                given = call(step.load() if type(step) is Again else step)
+                if given is not None:
+                    check(given)
+        except BaseException as raised:
+            _is_failure(raised, ways)
+            error = raised
+        if ways.interrupt and is_child():
+            end_child()
+        if error is not None or tools.row and type(step) is not Pause:
+            tools.note(error)
+        step = _next(plan, error)
+
+
+async def follow_async(plan: Plan, tools: AsyncTools, ways: Ways) -> None:
+    """Do what a plan wants, with an `async` function, in one task."""
+    import asyncio
+    task: Any = asyncio.current_task()
+    cancelled = getattr(task, 'cancelling', lambda: task._must_cancel)
+    call = ways.watch(tools.call)
+    step = _next(plan)
+    while step is not END:
+        error = None
+        try:
+            if type(step) is Pause:
+                tools.want()
+                await ways.pause(step.seconds)
+            else:
+                if tools.wanted:
+                    await tools.renew(ways.pause)
+                    call = ways.watch(tools.call)
+                given = await call(
+                    step.load() if type(step) is Again else step)
+                if given is not None:
+                    check(given)
+        except BaseException as raised:
+            _is_failure(raised, ways)
+            error = raised
+        if ways.interrupt and is_child():
+            end_child()
+        if cancelled():
+            await _calm(task)
+        if error is not None or tools.row and type(step) is not Pause:
+            tools.note(error)
+        step = _next(plan, error)
+
+
+async def _calm(task: Any) -> None:
+    """A job has had its task cancelled, which is no concern of the next."""
+    import asyncio
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass
+    while hasattr(task, 'uncancel') and task.uncancel():   # from 3.11 on
+        pass
+
+
+def _is_failure(error: BaseException, ways: Ways) -> None:
+    """Of a job, that is.  What is not is raised, or ends a forked child."""
+    if isinstance(error, ways.ending):
+        raise error
+    if is_child():
+        end_child(error)
+
+
+def _next(plan: Plan, error: BaseException | None = None) -> Any:
+    try:
+        return plan.send(error)
+    except StopIteration:
+        return END
+
+
+def check(given: Any) -> None:
+    """Raise TypeError if the function has only promised to do its work."""
+    kind: type = type(given)
+    if _is_promise(kind):
+        if isinstance(given, types.CoroutineType):
+            given.close()       # or Python warns that nobody awaits it
+        raise TypeError(f'the handler gave a {kind.__name__}, and has '
+                        'done nothing yet; it must return when the job is '
+                        'done, or be an `async def` itself')
+
+
+@functools.lru_cache(maxsize=256)
+def _is_promise(kind: type) -> bool:
+    return (issubclass(kind, LATER) or kind.__module__ in LATER_MODULES
+            or any(hasattr(kind, name) for name in LATER_METHODS))
