@@ -35,7 +35,7 @@ def run(settings: Settings, timing: Timing) -> int:
         handler += f':{settings.handle_job}'
     # Here already: a mistake in it is said once, before anything is served.
     _, handle = handler_from(handler, settings.retries, settings.batch,
-                             settings.folder)
+                             settings.folder, timing)
     if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings)

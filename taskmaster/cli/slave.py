@@ -48,7 +48,7 @@ def run(settings: Settings, timing: Timing) -> int:
     if path is not None:            # a program's, and nothing else is
         folder, sys.path[:] = '', json.loads(path)
     target, handler = from_target(settings.target, settings.retries,
-                                  settings.batch, folder)
+                                  settings.batch, folder, timing)
     quota = environ.pop(ENV_QUOTA, None)
     identity = Identity(
         environ.pop(ENV_ID, None) or secrets.token_hex(8),

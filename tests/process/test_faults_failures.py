@@ -62,8 +62,7 @@ def handle_job(job):
         raise ValueError
     record(job)
 ''')
-    slow = ('from taskmaster.usercode import handler\n'
-            'handler.BACKOFF = 1e6, 1e9\n')
+    slow = 'TIMING = TIMING._replace(first_retry=1e6, longest_retry=1e9)'
     master = work.start('master', 'migrate')
     slave = launch(work, slow, 'slave', 'migrate', master.host,
                    '--retries=3')
