@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .text import summary
+from .text import printable, summary
 
 EX_FAILED_JOBS = 1      # complete, but some jobs are in the failures file
 EX_USAGE = 2            # what argparse uses; sysexits has 64
@@ -25,7 +25,7 @@ class TaskmasterError(Exception):
     exit_code: int = os.EX_SOFTWARE
 
     def __init__(self, text: str, exit_code: int | None = None):
-        super().__init__(text)
+        super().__init__(printable(text))
         if exit_code is not None:
             self.exit_code = exit_code
 
@@ -119,6 +119,7 @@ class Fault(TaskmasterError):
                 type(error), error, error.__traceback__))
         except BaseException:   # its own __str__ or __cause__ is at fault
             shown = ''.join(traceback.format_tb(error.__traceback__))
+        shown = printable(shown, lines=True)
         return cls(f'a fault of taskmaster itself, in {where} '
                    f'({summary(error)}); please report it, with the '
                    'traceback', shown)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 
+from .text import printable
+
 
 class _ToStandard(logging.Handler):
     """Hands records to the standard loggers, which may want them or not."""
@@ -18,7 +20,9 @@ class _ToStandard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         theirs = logging.getLogger(record.name)
         if theirs.isEnabledFor(record.levelno):
-            theirs.handle(record)
+            theirs.handle(logging.makeLogRecord({
+                **record.__dict__, 'args': None,
+                'msg': printable(record.getMessage(), lines=True)}))
 
 
 _root = logging.RootLogger(logging.NOTSET)

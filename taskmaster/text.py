@@ -1,14 +1,46 @@
-"""Values and errors as text for a person; nothing here ever raises."""
+"""Values and errors as text for a person; nothing here ever raises.
+
+What it gives has no character that a terminal obeys: keys, reprs and errors
+are written by others, in the database or on another machine.
+"""
+
+from __future__ import annotations
 
 import importlib
 import os
 import types
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:       # it takes a while, and few errors are shown
     import traceback
 
 _OURS = os.path.dirname(os.path.realpath(__file__)) + os.sep
+
+
+# Characters of a name that others gave, in a line of ours.
+NAME = 100
+
+
+def printable(text: str, lines: bool = False,
+              instead: str | None = None) -> str:
+    """Return text in which what steers a terminal, or hides, is written out.
+
+    So that an escape reads ``\\x1b``, a change of direction ``\\u202e``.
+    With ``lines`` newlines and tabs stay.  ``instead`` is a character to be
+    there in its place, where the text must not grow.
+    """
+    if text.isprintable():
+        return text
+    return ''.join(char if char.isprintable() or _is_space(char)
+                   or lines and char in '\n\t'
+                   else char.encode('unicode_escape').decode('ascii')
+                   if instead is None else instead
+                   for char in text)
+
+
+def _is_space(char: str) -> bool:
+    """Whether it is a space of some width, which Python calls unprintable."""
+    return char.isspace() and char > '\x9f' and char not in '\u2028\u2029'
 
 
 def safe_repr(value: Any, limit: int = 1000) -> str:
@@ -17,13 +49,16 @@ def safe_repr(value: Any, limit: int = 1000) -> str:
         text = repr(value)
     except BaseException:       # whatever their own __repr__ raises
         text = f'<{type(value).__name__} without a repr>'
-    return text if len(text) <= limit else text[:limit - 3] + '...'
+    return _cut(printable(text), limit)
 
 
 def short(text: str, limit: int = 100) -> str:
     """``text`` on one line, to go into the line of an error."""
-    line = ' '.join(text.split())
-    return line if len(line) <= limit else line[:limit - 3] + '...'
+    return _cut(printable(' '.join(text.split())), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit - 3] + '...'
 
 
 def summary(error: BaseException, limit: int = 200) -> str:
@@ -36,7 +71,7 @@ def summary(error: BaseException, limit: int = 200) -> str:
     return short(f'{name}: {text}' if text else name, limit)
 
 
-def operators_part(error: BaseException) -> Optional[types.TracebackType]:
+def operators_part(error: BaseException) -> types.TracebackType | None:
     """The error's traceback from the operator's first frame on, or None."""
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace):
@@ -51,12 +86,12 @@ def traceback_of(error: BaseException) -> str:
         shown = traceback.TracebackException(type(error), error,
                                              operators_part(error))
         _leave_out_ours(shown)
-        return ''.join(shown.format())
+        return printable(''.join(shown.format()), lines=True)
     except BaseException:           # its own __str__ or __cause__ is at fault
         return summary(error) + '\n'
 
 
-def _leave_out_ours(shown: 'Optional[traceback.TracebackException]') -> None:
+def _leave_out_ours(shown: traceback.TracebackException | None) -> None:
     """As of the iterators, which are between their code and their driver."""
     while shown is not None:
         shown.stack[:] = [frame for frame in shown.stack

@@ -7,7 +7,7 @@ from typing import NoReturn, Sequence
 
 from .. import logs
 from ..address import address
-from ..console.output import print_line, to_stderr
+from ..console.output import pass_on, pass_on_error
 from ..console.signals import Signals
 from ..errors import TaskmasterError
 from ..settings import Settings
@@ -45,7 +45,7 @@ def run(settings: Settings, timing: Timing) -> int:
 
     supervisor = Supervisor(
         Starter(slave_command(settings.target, place, settings), secret,
-                settings, print_line, to_stderr, timing=timing),
+                settings, pass_on, pass_on_error, timing=timing),
         settings.slaves, lost=lost, timing=timing)
     stopped: list[int] = []
 

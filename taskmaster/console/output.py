@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from .. import logs
 from ..settings import Settings
+from ..text import printable
 
 if TYPE_CHECKING:       # slaves have none
     from .progress import Progress
@@ -33,7 +34,7 @@ def printer(shown: Progress) -> Callable[[str], None]:
                                 os.fstat(sys.stderr.fileno()))
     except (OSError, ValueError, AttributeError):
         same = False
-    return shown.beside(print_line) if same else print_line
+    return shown.beside(pass_on) if same else pass_on
 
 
 def set_up_logging(level: str) -> None:
@@ -60,23 +61,36 @@ class _Lines(logging.Formatter):
     """Plain lines; the level is named where it is above info."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable(super().format(record), lines=True)
         if record.levelno > logging.INFO:
             return f'{record.levelname.lower()}: {text}'
         return text
 
 
 def print_line(line: str) -> None:
-    try:
-        print(line, flush=True)
-    except (OSError, ValueError):       # `| head -1` has closed it
-        pass
+    """Print what was asked for."""
+    pass_on(printable(line, lines=True))
 
 
 def to_stderr(line: str) -> None:
+    """Print what went wrong."""
+    pass_on_error(printable(line, lines=True))
+
+
+def pass_on(line: str) -> None:
+    """Print on stdout as it is, what the operator's own code printed."""
+    _print(line, sys.stdout)
+
+
+def pass_on_error(line: str) -> None:
+    """Print on stderr as it is, what a child printed there."""
+    _print(line, sys.stderr)
+
+
+def _print(line: str, stream: TextIO) -> None:
     try:
-        print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
+        print(line, file=stream, flush=True)
+    except (OSError, ValueError):       # `| head -1` has closed it
         pass
 
 

@@ -13,6 +13,8 @@ from collections import deque
 from datetime import timedelta
 from typing import Any, Callable, Deque, NamedTuple, Optional, TextIO, Tuple
 
+from ..text import printable
+
 SHOWN_WINDOW = 5.0      # seconds that the rate on the line looks back
 ETA_WINDOW = 30.0       # longer, or the ETA would dance
 STATE = 30              # columns for the state before anything else
@@ -78,8 +80,7 @@ def format_status(status: Status, rate: float, elapsed: float,
         if width is not None and len(line) + 3 + len(part) > width:
             return _cut(line, width)
         line += ' | ' + part
-    # The operator's words: an escape sequence would move the cursor.
-    state = ''.join(c if c.isprintable() else ' ' for c in status.state)
+    state = printable(status.state, instead=' ')    # their words
     parts = [(4, f'Queue: {status.queued}'), (3, f'Slaves: {status.slaves}'),
              (0 if status.failed else 5, f'Failed: {status.failed}')]
     # Where there is more than was counted nobody knows how much there is.

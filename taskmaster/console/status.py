@@ -1,9 +1,13 @@
 """What `tm-ctl status` prints for a person."""
 
-from typing import Any, Dict, List
+from __future__ import annotations
+
+from typing import Any
+
+from ..text import NAME, printable, short
 
 
-def lines(status: Dict[str, Any]) -> List[str]:
+def lines(status: dict[str, Any]) -> list[str]:
     """What `tm-ctl status` prints."""
     rate = status['rate']
     limit = status['limit']
@@ -22,13 +26,14 @@ def lines(status: Dict[str, Any]) -> List[str]:
     oldest = status['oldest']
     if oldest is not None:
         said.append(f"oldest:  job {oldest['number']} (key {oldest['key']}), "
-                    f"with {oldest['slave'] or 'nobody'} for "
+                    f"with {short(oldest['slave'] or 'nobody', NAME)} for "
                     f"{oldest['age']:.0f} s")
     said.append(f"slaves:  {len(status['slaves'])}")
     if status['slaves']:
         rows = [('slave', 'done', 'failed', 'rate', 'in hand', 'oldest')]
-        rows += [(slave['name'], str(slave['done']), str(slave['failed']),
-                  f"{slave['rate']:.1f}/s", str(slave['in_hand']),
+        rows += [(short(slave['name'], NAME), str(slave['done']),
+                  str(slave['failed']), f"{slave['rate']:.1f}/s",
+                  str(slave['in_hand']),
                   '-' if slave['oldest'] is None
                   else f"{slave['oldest']:.1f} s")
                  for slave in status['slaves']]
@@ -37,4 +42,4 @@ def lines(status: Dict[str, Any]) -> List[str]:
             cell.ljust(width) if n == 0 else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths)))
             for row in rows]
-    return said
+    return [printable(line) for line in said]

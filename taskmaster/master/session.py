@@ -10,6 +10,7 @@ from typing import Any, Protocol, Sequence
 
 from .. import __version__
 from ..errors import ConfigError, VersionMismatch
+from ..text import short
 from ..usercode.naming import module_of
 from ..wire.fields import BadMessage, Range
 from ..wire.messages import (PROTOCOL, Introduction, Jobs, Over, Overview,
@@ -85,8 +86,8 @@ class Session:
             return None
         return Refused(
             ConfigError.exit_code,
-            f'the master serves the run {self._queue.name}, not {wanted}; '
-            'give the right --host or --run')
+            f'the master serves the run {short(self._queue.name)}, not '
+            f'{short(wanted)}; give the right --host or --run')
 
     def _reply(self, answer: Answer) -> Reply:
         """What the dispatcher answers, as the wire has it."""
@@ -112,19 +113,20 @@ class Session:
             self._dispatcher.goodbye(self._slave, self)
 
     def _refusal(self, who: Introduction) -> Refused | None:
-        name = self._queue.name
+        name = short(self._queue.name)
         if who.protocol != PROTOCOL:
             return Refused(
                 VersionMismatch.exit_code,
                 f'the master is taskmaster {__version__} (protocol '
                 f'{PROTOCOL}), this slave {who.version} (protocol '
                 f'{who.protocol}); install the same version on both')
-        if who.run is not None and who.run != name:
+        if who.run is not None and who.run != self._queue.name:
             return Refused(
                 ConfigError.exit_code,
                 f'the master now serves another run ({name}), this '
-                f'slave is of {who.run}; start a new slave for it')
-        if who.module is not None and who.module != module_of(name):
+                f'slave is of {short(who.run)}; start a new slave for it')
+        module = module_of(self._queue.name)
+        if who.module is not None and who.module != module:
             return Refused(
                 ConfigError.exit_code,
                 f'the master serves {name}, not {who.module}; give the '

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from .. import forks
 from ..errors import ConfigError, Locked, TaskmasterError
-from ..text import safe_repr, summary
+from ..text import safe_repr, short, summary
 from . import files
 from .codec import decode, decode_key, encode_key, same
 
@@ -187,7 +187,7 @@ class StateFile:
             self.system.lockf(fd, os.F_TLOCK, 0)
         except (BlockingIOError, PermissionError):
             holder = self.system.pread(fd, 200, 0).decode('utf-8', 'replace')
-            raise self._locked(' '.join(holder.split())) from None
+            raise self._locked(short(holder)) from None
         mine = f'pid {os.getpid()} on {socket.gethostname()}\n'.encode()
         self.system.pwrite(fd, mine, 0)
         self.system.ftruncate(fd, len(mine))

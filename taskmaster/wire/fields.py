@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Sequence, TypeVar
 
+from ..text import printable
+
 TEXT = 1000                 # characters of an id, a reason or an error
 NAME = 100                  # characters of a name that people are shown
 RUN_NAME = 100_000          # characters; it has the arguments in it
@@ -32,8 +34,7 @@ def text(value: Any, limit: int = TEXT) -> str:
 
 def line(value: Any, limit: int = TEXT) -> str:
     """A text that may go to a terminal: nothing in it can steer one."""
-    return ''.join(char if char.isprintable() else '?'
-                   for char in text(value, limit))
+    return printable(text(value, limit), instead='?')
 
 
 def flag(value: Any) -> bool:
