@@ -198,7 +198,7 @@ class JobQueue:
             return ledger.idle and (
                 but_unrecorded or not ledger.pieces.failed) and (
                 self.too_many or self._gate.recalling
-                or not ledger.resumable)
+                or not ledger.leasing.resumable)
 
     def expire(self) -> None:
         """Let time pass: give up slaves that are silent."""

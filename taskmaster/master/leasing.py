@@ -38,6 +38,11 @@ class Leasing:
         return self._pieces.jobs >= IN_HAND * self.size
 
     @property
+    def resumable(self) -> bool:
+        """Whether, when draining, a slave is there for what was given back."""
+        return self._slaves.workers > 0 and self._pieces.innocent_wait
+
+    @property
     def reserved(self) -> set[str]:
         """The slaves that are kept from more, while a job waits for that."""
         if not self._pieces.isolated_wait:

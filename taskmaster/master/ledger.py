@@ -45,7 +45,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from ..timing import STANDARD, Timing
-from ..wire.fields import Range, merged
+from ..wire.fields import RANGES, Range, merged
 from .leasing import Leasing
 from .pieces import Piece, Pieces
 from .ready import Ready
@@ -55,7 +55,7 @@ from .slaves import Slave, Slaves
 LOSSES = 3
 # Slaves that cannot unpickle a job, after which it has failed.
 REFUSALS = 3
-# Failed jobs that are handed out at once to be recorded.
+# Failed jobs that are seen to at once, however many there are.
 BATCH = 1000
 
 
@@ -127,11 +127,6 @@ class Ledger:
         return not any(slave.in_hand for slave in self.slaves.values())
 
     @property
-    def resumable(self) -> bool:
-        """Whether, when draining, a slave is there for what was given back."""
-        return self.slaves.workers > 0 and self.pieces.innocent_wait
-
-    @property
     def failures(self) -> int:
         """How many jobs have failed, recorded or not."""
         return self.failed + len(self.pieces.failed)
@@ -153,19 +148,22 @@ class Ledger:
         given and does not hold is returned.
         """
         slave = self.slaves.arrive(id, name, workers, now, returns)
-        kept: dict[Piece, None] = {}
+        found: dict[Piece, Range] = {}
         for a, b in merged(holds):
             for piece in self.pieces.within(a, b):
                 if slave in (piece.holder, piece.claim):
                     piece = self.pieces.isolate(piece, a, b)
                     if piece.holder is None:
                         self.pieces.hold(piece, slave, now)
-                    kept[piece] = None
+                    found[piece] = piece.first, piece.last
+        # Not more of them than a message may hold.
+        kept = merged(list(found.values()))[:RANGES]
+        end = kept[-1][1] if kept else 0
         self.pieces.forget_claims(slave)
         for piece in slave.pieces:
-            if piece not in kept:
+            if piece not in found or piece.first > end:
                 self._return(piece)
-        return [(piece.first, piece.last) for piece in kept]
+        return kept
 
     def heard(self, id: str, now: float) -> Slave | None:
         """Renew all that a slave holds; None when it must say hello."""
@@ -381,7 +379,7 @@ class Ledger:
             return
         first = connected[0]
         for piece in self.pieces.refused_by(
-                frozenset(slave.id for slave in connected)):
+                frozenset(slave.id for slave in connected), BATCH):
             if self.too_many:           # the next start offers them again
                 break
             self._fail(piece, piece.refused[first.id], '', first.name, 0)

@@ -7,7 +7,7 @@ longer the more pieces there are, but for what is done to each of several.
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, Iterator
 
 from .ordered import Numbers
@@ -140,7 +140,7 @@ class Pieces:
             Numbers(), Numbers(), Numbers())
         self._refused, self._refused_isolated = Turns(), Turns()
         # Those that refused ones wait, by any who all refused them.
-        self._refused_by: dict[frozenset[str], dict[int, Piece]] = {}
+        self._refused_by: dict[frozenset[str], OrderedDict[int, Piece]] = {}
 
     def __iter__(self) -> Iterator[Piece]:
         """All of them in order."""
@@ -280,7 +280,8 @@ class Pieces:
             (self._refused_isolated if piece.isolated
              else self._refused).add(piece)
             for who in _groups(piece):
-                self._refused_by.setdefault(who, {})[piece.first] = piece
+                self._refused_by.setdefault(
+                    who, OrderedDict())[piece.first] = piece
         else:
             self._line(piece).add(piece.first)
             piece.turn = 1
@@ -308,9 +309,13 @@ class Pieces:
             self.returned_jobs -= piece.size
         return True
 
-    def refused_by(self, slaves: frozenset[str]) -> list[Piece]:
-        """Return those waiting that every one of these slaves refused."""
-        return list(self._refused_by.get(slaves, {}).values())
+    def refused_by(self, slaves: frozenset[str], most: int) -> list[Piece]:
+        """Return those waiting that every one of these slaves refused.
+
+        No more than ``most`` of them.
+        """
+        those = self._refused_by.get(slaves, OrderedDict())
+        return list(islice(those.values(), most))
 
     def next_isolated(self, slave: Slave) -> Piece | None:
         """Return one that must go alone, and may go to this slave."""

@@ -6,6 +6,7 @@ from taskmaster.master.leasing import IN_HAND
 from taskmaster.master.ledger import LOSSES, REFUSALS, FailedJob, Ledger
 from taskmaster.master.ready import Ready
 from taskmaster.timing import STANDARD
+from taskmaster.wire.fields import RANGES
 
 EXPIRY, GRACE, RESERVE = STANDARD.expiry, STANDARD.grace, STANDARD.reserve
 LATE = STANDARD.late
@@ -684,3 +685,59 @@ def test_a_slave_is_late_with_more_than_it_works_on(ledger):
     assert ledger.leasing.late(slave, LATE * 0.1 + 0.01, 0.1)
     ledger.done('a', [(1, 1)])
     assert not ledger.leasing.late(slave, 100, 0.1)
+
+
+# -- what is counted once -------------------------------------------------
+
+def test_a_report_that_is_repeated_is_not_done_twice(ledger):
+    """The reply to the first was lost; meanwhile more was done."""
+    lease(ledger, 'a', 6)
+    ledger.done('a', [(1, 2), (4, 4)])
+    ledger.done('a', [(1, 5)])
+    assert (ledger.finished, ledger.twice) == (5, 0)
+    ledger.done('b', [(1, 1)])
+    assert ledger.twice == 1
+
+
+def test_nor_when_the_slave_was_forgotten_in_between(ledger):
+    lease(ledger, 'a', 2)
+    ledger.done('a', [(1, 2)])
+    ledger.drop('a', 0)                 # it holds nothing, so it is gone
+    ledger.hello('a', 'host:a', 1, 1, [(1, 2)], returns=True)
+    ledger.done('a', [(1, 2)])
+    assert ledger.twice == 0
+
+
+def test_a_slave_that_comes_back_is_not_one_more(ledger):
+    assert ledger.slaves.seen == 2
+    ledger.drop('a', 0)
+    ledger.hello('a', 'host:a', 1, 60, returns=True)
+    ledger.hello('b', 'host:b', 1, 60, returns=True)
+    assert ledger.slaves.seen == 2
+    ledger.hello('c', 'host:c', 1, 60)
+    assert ledger.slaves.seen == 3
+
+
+def test_what_is_kept_fits_into_a_message():
+    """What does not is leased again, or it would be nobody's."""
+    jobs = 2 * (RANGES + 10)
+    ledger = make(jobs, size=jobs, slaves='ab')
+    lease(ledger, 'a', jobs)
+    ledger.done('b', [(n, n) for n in range(1, jobs, 2)])
+    kept = ledger.hello('a', 'host:a', 1, 0, [(1, jobs)])
+    assert kept == [(n, n) for n in range(2, 2 * RANGES + 1, 2)]
+    assert ledger.slaves['a'].in_hand == RANGES
+    assert ledger.pieces.waiting == 10
+
+
+def test_a_job_that_all_refuse_fails_no_more_once_too_many_have():
+    ledger = Ledger(100, too_many=lambda failed, finished: failed >= 20)
+    ledger.ready.extend(['job'] * 100)
+    ledger.hello('a', 'host:a', 1, 0)
+    for _ in range(50):
+        number = ledger.lease('a', 1, 0).first
+        ledger.refuse('a', number, number, 'no such class')
+    ledger.expire(0)
+    assert ledger.too_many and ledger.failures == 20
+    ledger.expire(0)
+    assert ledger.failures == 20 and ledger.pieces.waiting == 30

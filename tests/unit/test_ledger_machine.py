@@ -35,7 +35,8 @@ HELD, RETURNED, FAILED, FINISHED = 'held', 'returned', 'failed', 'finished'
 class Job:
     """What the model knows of a leased job."""
 
-    def __init__(self):
+    def __init__(self, model):
+        self._model = model
         self.state = RETURNED
         self.holder = self.claim = None
         self.suspect = False
@@ -43,6 +44,7 @@ class Job:
         self.refused = set()
 
     def go(self, state, holder=None, claim=None, alone=False):
+        self._model.fails += state == FAILED != self.state
         self.state, self.holder, self.claim = state, holder, claim
         self.alone = alone          # it must be all that its holder holds
 
@@ -56,12 +58,17 @@ class Model:
         self.dropped = {}           # of those cut off: when
         self.gone = {}              # what they held when that was noticed
         self.recorded = self.done = 0
+        self.fails = 0              # jobs that have failed, in any way
+        self.twice = 0              # jobs done again
+        self.told = {}              # done, in the last report of a slave
+        self.seen = set()           # slaves
 
     def of(self, slave, kind='holder'):
         return [n for n, job in self.jobs.items()
                 if getattr(job, kind) == slave]
 
     def hello(self, slave, now, holds):
+        self.seen.add(slave)
         self.heard[slave] = now
         self.dropped.pop(slave, None)
         self.gone.pop(slave, None)
@@ -130,11 +137,15 @@ class Model:
     def connected(self):
         return self.heard.keys() - self.dropped.keys()
 
-    def finish(self, numbers):
-        for n in numbers:
+    def finish(self, slave, numbers):
+        told = self.told.get(slave, set())
+        for n in set(numbers):
             if n in self.jobs and self.jobs[n].state != FINISHED:
                 self.jobs[n].go(FINISHED)
                 self.done += 1
+            elif n in self.jobs:
+                self.twice += n not in told
+        self.told[slave] = set(numbers) or told
 
     def unfinished(self):
         return [n for n, job in self.jobs.items() if job.state != FINISHED]
@@ -218,7 +229,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def start(self):
         self.runs += 1
-        self.ledger = self.ledger_class(self.size)
+        self.counted = []           # failed jobs, as the ledger says
+        self.ledger = self.ledger_class(self.size, too_many=self.count)
         self.run = self.run_class(self.ledger, f'run {self.runs}', self.saved)
         self.bases[self.run.id] = self.run.base
         self.model = Model()
@@ -226,6 +238,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.file = {row for row in self.file if row <= self.saved}
         for slave in self.slaves:
             slave.connected = False
+
+    def count(self, failed, finished):
+        """As --max-failures does, but that it never stops the run."""
+        self.counted.append(failed)
 
     @rule(really=seldom, saved=st.booleans())
     def master_restarts(self, really, saved):
@@ -289,11 +305,12 @@ class LedgerMachine(RuleBasedStateMachine):
         return slaves[who % len(slaves)]
 
     def hello(self, slave, holds):
-        if slave.run != self.run.id:
+        returns = slave.run == self.run.id
+        if not returns:
             slave.run, slave.held, holds = self.run.id, [], []
             slave.handled = []
         kept = self.ledger.hello(slave.id, slave.id, 1, self.now,
-                                 ranges(holds))
+                                 ranges(holds), returns)
         mine = self.model.hello(slave.id, self.now, set(holds))
         assert sorted(n for a, b in kept for n in range(a, b + 1)) == mine
         slave.connected = True
@@ -464,7 +481,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert len(numbers) <= min(want, room, share)
             assert numbers[0] == len(model.jobs) + 1
             for n in numbers:
-                model.jobs[n] = Job()
+                model.jobs[n] = Job(model)
         else:
             assert returned >= set(numbers)
             if numbers[0] in alone:
@@ -498,17 +515,19 @@ class LedgerMachine(RuleBasedStateMachine):
             self.send(slave)
 
     @precondition(lambda self: any(slave.handled for slave in self.slaves))
-    @rule(who=who)
-    def report(self, who):
+    @rule(who=who, lost=seldom)
+    def report(self, who, lost):
         """From any slave, also one cut off, lost, or of another run."""
-        self.send(self.pick(who, 'handled'))
+        self.send(self.pick(who, 'handled'), lost)
 
-    def send(self, slave):
+    def send(self, slave, lost=False):
+        """``lost`` is the reply: the slave will say all of it again."""
         if self.run.takes(slave.run):
             self.ledger.done(slave.id, ranges(slave.handled))
             if slave.run == self.run.id:
-                self.model.finish(slave.handled)
-            slave.handled = []
+                self.model.finish(slave.id, slave.handled)
+            if not lost:
+                slave.handled = []
 
     def report_of_another_run(self):
         for slave in self.slaves:
@@ -527,7 +546,7 @@ class LedgerMachine(RuleBasedStateMachine):
                          if base < row <= base + len(self.model.jobs))
         numbers = numbers[at % max(len(numbers), 1):][:some]
         self.ledger.done('a stranger', ranges(numbers))
-        self.model.finish(numbers)
+        self.model.finish('a stranger', numbers)
 
     @precondition(lambda self: any(slave.held for slave in self.slaves))
     @rule(who=who, at=where)
@@ -635,7 +654,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert ledger.finished == ledger.ready.leased - ledger.pieces.jobs
         assert ledger.finished == self.model.done
         assert ledger.failed == self.model.recorded
-        assert ledger.twice >= 0
+        assert ledger.twice == self.model.twice
+        assert ledger.slaves.seen == len(self.model.seen)
+        assert len(self.counted) == self.model.fails
+        assert ledger.failures == self.model.recorded + sum(
+            job.state == FAILED for job in self.model.jobs.values())
         assert ledger.pieces.jobs <= self.size * IN_HAND
 
     @invariant()
@@ -715,7 +738,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for n in slave.held[:1]:
             self.handled.add(self.run.base + n)
             self.ledger.done(slave.id, [(n, n)])
-            self.model.finish([n])
+            self.model.finish(slave.id, [n])
         del slave.held[:1]
 
 

@@ -5,9 +5,11 @@ from hypothesis import Phase
 from test_ledger_machine import LedgerMachine, Run, hunt, profile
 
 from taskmaster.master import ledger as module
+from taskmaster.master import pieces
 from taskmaster.master.leasing import Leasing
 from taskmaster.master.ledger import Ledger
-from taskmaster.master.pieces import Pieces
+from taskmaster.master.pieces import Pieces, Turns
+from taskmaster.master.slaves import Slaves
 
 
 class LastAcknowledged(Ledger):
@@ -228,7 +230,71 @@ class GoneForgotten(Ledger):
         pass
 
 
-SOUND = Ledger, Leasing, Pieces, Run
+def uncounted(method):
+    """That method, with failures that --max-failures never hears of."""
+    def forgetful(self, *args, **kwargs):
+        count, self._too_many = self._too_many, lambda failed, finished: False
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._too_many = count
+    return forgetful
+
+
+class RaisedUncounted(Ledger):
+    fail = uncounted(Ledger.fail)
+
+
+class RefusedUncounted(Ledger):
+    refuse = uncounted(Ledger.refuse)
+
+
+class RefusedByAllUncounted(Ledger):
+    _fail_refused = uncounted(Ledger._fail_refused)
+
+
+class LostUncounted(Ledger):
+    _fail_hopeless = uncounted(Ledger._fail_hopeless)
+
+
+class LateUncounted(Ledger):
+    def lose(self, id, late=()):
+        return (uncounted(Ledger.lose) if late else Ledger.lose)(
+            self, id, late)
+
+
+class RepeatedTwice(Slaves):
+    """A report whose reply was lost is counted as done twice."""
+
+    def repeated(self, id, ranges):
+        return 0
+
+
+class ReturnsCounted(Slaves):
+    """A slave that comes back is counted as one more."""
+
+    def arrive(self, id, name, workers, now, returns):
+        return super().arrive(id, name, workers, now, False)
+
+
+class Impatient(Turns):
+    """What one slave has refused is offered to it once more."""
+
+    def first(self, slave):
+        return next(iter(self), None)
+
+
+class Forgetful(Turns):
+    """A slave that looked in vain does not look again."""
+
+    def first(self, slave):
+        found = super().first(slave)
+        if found is None:
+            slave.turns[self] = 1 << 60
+        return found
+
+
+SOUND = Ledger, Leasing, Pieces, Run, Slaves, Turns
 MUTANTS = [mutant for mutant in list(globals().values())
            if isinstance(mutant, type) and mutant not in SOUND
            and issubclass(mutant, SOUND)]
@@ -245,6 +311,8 @@ def of(kind, mutant):
 def test_the_machine_catches(mutant, monkeypatch):
     monkeypatch.setattr(module, 'Leasing', of(Leasing, mutant))
     monkeypatch.setattr(module, 'Pieces', of(Pieces, mutant))
+    monkeypatch.setattr(module, 'Slaves', of(Slaves, mutant))
+    monkeypatch.setattr(pieces, 'Turns', of(Turns, mutant))
 
     class Machine(LedgerMachine):
         ledger_class = of(Ledger, mutant)
