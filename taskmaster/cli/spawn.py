@@ -25,19 +25,19 @@ def run(settings: Settings, timing: Timing) -> int:
     secret, place = key_of(settings), address(settings.host)
     tls = trust_of(settings)
 
-    def lost(slave: str, late: Sequence[Range]) -> None:
+    def lost(slave: str, late: Sequence[Range], awaited: bool) -> None:
         # If it takes longer the successor will say it.
-        telling = threading.Thread(target=tell, args=(slave, late),
+        telling = threading.Thread(target=tell, args=(slave, late, awaited),
                                    daemon=True)
         telling.start()
         telling.join(2.0)
 
-    def tell(slave: str, late: Sequence[Range]) -> None:
+    def tell(slave: str, late: Sequence[Range], awaited: bool) -> None:
         from ..wire.client import connect
         try:
             link = connect(place, secret, tls)
             try:
-                link.call('lost', slave, late)
+                link.call('lost', slave, late, awaited)
             finally:
                 link.close()
         except (OSError, EOFError, TaskmasterError) as error:

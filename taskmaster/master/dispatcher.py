@@ -155,14 +155,18 @@ class Dispatcher:
             if packed.size:
                 return Leased(found.first, packed.size, packed.payload)
 
-    def lost(self, slave: str, late: Sequence[Range]) -> None:
+    def lost(self, slave: str, late: Sequence[Range],
+             awaited: bool = True) -> None:
         """A supervisor says that a slave has died.
 
-        Or that it has ended it, as the jobs ``late`` took too long.
+        Or that it has ended it, as the jobs ``late`` took too long.  At the
+        end of the run its successor is waited for, if that is ``awaited``.
         """
         with self._lock:
             lost = self._lose(slave, late)
-            if lost:
+            if not awaited:
+                self._awaited.discard(slave)
+            elif lost:
                 self._awaited.add(slave)
             self._waiters.wake_all()
             self._changed()

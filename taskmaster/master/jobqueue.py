@@ -204,9 +204,10 @@ class JobQueue:
         """Let time pass: give up slaves that are silent."""
         self.dispatcher.expire()
 
-    def lost(self, slave: str, late: Sequence[Range]) -> None:
+    def lost(self, slave: str, late: Sequence[Range],
+             awaited: bool = True) -> None:
         """As `Dispatcher.lost`, of a supervisor in this process."""
-        self.dispatcher.lost(slave, late)
+        self.dispatcher.lost(slave, late, awaited)
 
     def counts(self) -> Counts:
         with self._lock:

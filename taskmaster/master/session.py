@@ -63,8 +63,9 @@ class Session:
         return self._reply(self._dispatcher.give_back(
             self._slave, start, ranges, self))
 
-    def lost(self, slave: str, late: Sequence[Range]) -> Reply:
-        self._dispatcher.lost(slave, late)
+    def lost(self, slave: str, late: Sequence[Range],
+             awaited: bool) -> Reply:
+        self._dispatcher.lost(slave, late, awaited)
         return Said('')
 
     def status(self, run_name: str | None) -> Reply:

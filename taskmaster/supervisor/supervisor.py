@@ -32,7 +32,7 @@ log = logs.logger(__name__)
 # How many children in a row may end without a connection, or with 70.
 GIVE_UP = 5
 
-Lost = Callable[[str, Sequence[Range]], None]
+Lost = Callable[[str, Sequence[Range], bool], None]
 
 # Exit codes that another start would only repeat.
 FINAL = {kind.exit_code for kind in (
@@ -95,13 +95,14 @@ class Supervisor:
     """``count`` children, as ``starter`` starts them (see `child.Starter`).
 
     ``changed()`` is called when one has ended for good, or a fault of ours
-    has ended all (then `error` says which); ``lost(id, jobs)`` when one with
-    leases has died, or was ended as these jobs took too long.
+    has ended all (then `error` says which); ``lost(id, jobs, awaited)`` when
+    one with leases has died, or was ended as these jobs took too long, and
+    whether a successor is to come; once more when none comes after all.
     """
 
     def __init__(self, starter: Any, count: int,
                  changed: Callable[[], None] = lambda: None,
-                 lost: Lost = lambda id, jobs: None,
+                 lost: Lost = lambda id, jobs, awaited: None,
                  timing: Timing = STANDARD):
         self.codes: list[int] = []      # of the children that ended for good
         self.error: TaskmasterError | None = None
@@ -215,8 +216,11 @@ class Supervisor:
             id = secrets.token_hex(8)
             end = self._run(slot, id)
             step = slot.ended(id, end, self._stopping.is_set())
+            none = step.code is not None
             if step.lost:
-                self._lost(id, end.late or ())
+                self._lost(id, end.late or (), not none)
+            if none and slot.after is not None and not step.over:
+                self._lost(slot.after, (), False)
             if step.over and not self._stopping.is_set():
                 self.stop()     # others may be looking for the master
             if step.code is not None:

@@ -8,13 +8,15 @@ gets it, before it is believed.
     exchange(report, want, prefetch, wait)
                                 -> Jobs | Wait | Recall | Over | Stranger
     give_back(start, ranges)    -> Wait | Stranger
-    lost(slave, ranges)         -> Said
+    lost(slave, ranges, awaited)
+                                -> Said
     status(run name)            -> Overview | Refused
     control(run name, command, rate)
                                 -> Said | Refused
 
 The last three need no `hello`.  `lost` comes from a supervisor: that slave
-is dead, and if there are ranges it was ended since these jobs took too long.
+is dead, and if there are ranges it was ended since these jobs took too long;
+a successor of it is to come, if that is awaited.
 The run name may be null: whichever it is.
 
 A reply is a list: its kind, then its fields.  Ranges are lists of
@@ -178,7 +180,7 @@ REQUESTS: dict[str, tuple[Check, ...]] = {
     'hello': (introduction,),
     'exchange': (report, number, flag, seconds_to_wait),
     'give_back': (text, ranges),
-    'lost': (text, disjoint),
+    'lost': (text, disjoint, flag),
     'status': (run_name,),
     'control': (run_name, command, rate)}
 

@@ -542,6 +542,21 @@ def test_what_an_expired_slave_has_done_counts():
     assert queue.counts().finished == 3
 
 
+def test_a_successor_is_waited_for_unless_none_is_to_come():
+    queue = filled(range(5))
+    hello(queue, 's2')
+    queue.lost('s1', [])
+    assert queue.sessions == 2
+    queue.lost('s1', [], False)         # its slot has ended
+    assert queue.sessions == 1
+    queue.lost('s2', [], False)
+    assert queue.sessions == 0
+    hello(queue, 's3')
+    queue.lost('s3', [])
+    hello(queue, 's4', after='s3')
+    assert queue.sessions == 1
+
+
 # -- a rate ---------------------------------------------------------------
 
 def test_a_rate_holds_for_all_slaves_together():

@@ -170,7 +170,7 @@ def test_one_child_after_another_until_the_end(supervise):
     assert supervisor.join(30)
     (first, none), (_, after), (_, still) = starter.started
     assert (none, after, still) == (None, first, first)
-    assert lost == [(first, ())]
+    assert lost == [(first, (), True)]
     assert supervisor.codes == [0]
 
 
@@ -178,9 +178,27 @@ def test_late_jobs_are_told_with_the_loss(supervise):
     lost = []
     supervisor, _ = supervise(
         FakeChild(CRASH._replace(late=[(3, 4)])), FakeChild(DONE),
-        lost=lambda id, late: lost.append(late))
+        lost=lambda id, late, awaited: lost.append(late))
     assert supervisor.join(30)
     assert lost == [[(3, 4)]]
+
+
+def test_a_loss_that_nobody_follows_is_told_as_that(supervise):
+    """Or the end of the run would wait for a successor, in vain."""
+    lost = []
+    supervisor, starter = supervise(
+        FakeChild(CRASH), FakeChild(Ended(78)),
+        lost=lambda *words: lost.append(words))
+    assert supervisor.join(30)
+    (first, _), _ = starter.started
+    assert lost == [(first, (), True), (first, (), False)]
+    lost.clear()
+    supervisor, starter = supervise(
+        FakeChild(Ended(69, CONNECTED)),
+        lost=lambda *words: lost.append(words))
+    assert supervisor.join(30)
+    (first, _), = starter.started
+    assert lost == [(first, (), False)]
 
 
 def test_one_that_cannot_be_started_is_said_and_another_tried(supervise,

@@ -258,6 +258,23 @@ class TestContract:
         assert queue.watermark() == (1, 'job 1')
         assert take(new) == (3, named(3))
 
+    def test_what_an_old_connection_says_late_is_of_another_lease(
+            self, open_door, queue):
+        """It was overtaken: the slave has these jobs again, and is at them."""
+        old, other = open_door(), open_door()
+        greet(old)
+        greet(other, 's2')
+        take(old, want=2)
+        new = open_door()
+        assert greet(new, start=RUN) == []
+        assert take(new, want=2) == (1, named(1, 2))
+        assert type(old.call('give_back', RUN, [[1, 2]])) is Stranger
+        take(old, failed=[1], refused=[(2, 2, 'no such class')])
+        assert queue.unrecorded() == []
+        assert take(other) == (3, named(3))
+        take(new, want=0, done=[(1, 1)], failed=[2])
+        assert [job.number for job in queue.unrecorded()] == [2]
+
     def test_a_dropped_slave_has_a_grace(self, open_door, queue, clock):
         gone, other = open_door(), open_door()
         greet(gone)
