@@ -9,6 +9,7 @@ from typing import Any, Iterator
 
 from .console.output import print_line
 from .errors import OperatorError, UsageError
+from .master.lease_size import Weight
 from .master.making import state_path
 from .settings import Settings
 from .storage.codec import same
@@ -30,12 +31,12 @@ def rehearse(source: Source, settings: Settings) -> int:
     """
     if settings.retry_failed:
         raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
-    for line in said(source, state_path(source, settings), settings.reset):
+    for line in said(source, settings):
         print_line(line)
     return 0
 
 
-def said(source: Source, path: str, reset: bool) -> Iterator[str]:
+def said(source: Source, settings: Settings) -> Iterator[str]:
     """Yield the lines to print.
 
     Raises ConfigError for a state that cannot be used and OperatorError
@@ -43,7 +44,8 @@ def said(source: Source, path: str, reset: bool) -> Iterator[str]:
     """
     yield f'run:    {source.name}'
     yield f'source: {source.path}'
-    found = _found(source, path, reset)
+    path = state_path(source, settings)
+    found = _found(source, path, settings.reset)
     last = None if found is None else found.key
     if last is None:
         yield f'state:  {path}; would start at the beginning'
@@ -51,12 +53,17 @@ def said(source: Source, path: str, reset: bool) -> Iterator[str]:
         yield f'state:  {path}; would go on after key {_shown(last)}'
     begin = time.monotonic()
     keys: list[Any] = []
+    weight = Weight()
     try:
         jobs = iter(source.open() if last is None else source.open(last=last))
         for job in islice(jobs, FIRST):
             keys.append(source.key(job))
-            yield (f'job:    key {_shown(keys[-1])}, {_size(job)}, '
+            yield (f'job:    key {_shown(keys[-1])}, {_size(job, weight)}, '
                    f'{short(safe_repr(job), 60)}')
+        if weight.each:
+            full = min(settings.size, weight.held())
+            yield (f'memory: a full queue would be {full} jobs, about '
+                   f'{full * weight.each / 1e6:.1f} MB of them pickled')
         count = len(keys)
         most, seconds = ENOUGH
         for _ in jobs:
@@ -105,9 +112,10 @@ def _shown(key: Any) -> str:
     return short(safe_repr(key), 60)
 
 
-def _size(job: Any) -> str:
+def _size(job: Any, weight: Weight) -> str:
     try:
         size = len(pickle.dumps(job, PICKLE))
+        weight.observe(1, size)
     except BaseException as error:
         return (f'CANNOT BE PICKLED ({short(summary(error), 60)}); yield '
                 'plain values, as tuple(row) or dict(row)')

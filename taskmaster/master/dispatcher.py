@@ -18,6 +18,10 @@ from .ledger import Lease, Ledger
 from .packing import Packed, Packer
 from .waiters import Waiters
 
+# Characters of the traceback of a job that fails while very many wait to be
+# recorded: those in hand may go on failing.
+SHORT = 500
+
 log = logs.logger(__name__)
 
 
@@ -57,12 +61,12 @@ Answer = Union[Leased, Nothing, Recalled, Ended, Unknown]
 class Dispatcher:
     """Gives out leases and takes reports.
 
-    ``took`` is called when jobs have left the queue, and ``changed`` as
-    that of the `JobQueue`; both under the lock.
+    ``took`` is called when jobs have left the queue or the slaves' hands,
+    and ``changed`` as that of the `JobQueue`; both under the lock.
     """
 
     def __init__(self, ledger: Ledger, gate: Gate, waiters: Waiters,
-                 start_id: str, clock: Callable[[], float],
+                 packer: Packer, start_id: str, clock: Callable[[], float],
                  changed: Callable[[], None], took: Callable[[], None],
                  timing: Timing):
         self._waiters = waiters
@@ -74,7 +78,7 @@ class Dispatcher:
         self._changed = changed
         self._took = took
         self._timing = timing
-        self._packer = Packer()
+        self._packer = packer
         self._sessions: dict[str, object] = {}      # the newest of a slave
         self._awaited: set[str] = set()     # lost ones, to have a successor
 
@@ -219,11 +223,15 @@ class Dispatcher:
                      session: object) -> None:
         ledger = self._ledger
         ledger.done(slave, report.done)
+        self._took()
         news = report.failed or report.refused
         # Of a connection that was replaced only successes are believed: the
         # slave says the rest again, unless it was overtaken.
         if news and self._sessions.get(slave) is session:
             for failed in report.failed:
+                if ledger.leasing.behind:
+                    failed = failed._replace(traceback=failed.traceback[
+                        -SHORT:])
                 ledger.fail(slave, *failed)
             for refused in report.refused:
                 ledger.refuse(slave, *refused)

@@ -19,9 +19,14 @@ from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
+from .lease_size import QUEUE_BYTES
 
 # What the source yields when it yields nothing.
 _NONE = object()
+
+
+# Of so many jobs one is weighed.
+SAMPLE = 100
 
 
 class Feeder(Service):
@@ -42,6 +47,8 @@ class Feeder(Service):
         forks.call_in_child(self._in_child)
         self.error: OperatorError | None = None
         self._queue = queue
+        # Bytes of a job, of which a full queue weighs little.
+        self._light = QUEUE_BYTES / queue.maxsize / 8
         self._source = source
         self._skip = skip
         self._limit = limit
@@ -51,6 +58,7 @@ class Feeder(Service):
             jobs = after_last(opened(self._source), self._skip, self._limit)
             first = next(jobs, _NONE)
             job = _copied(first)
+            self._weigh(job)
         except BaseException as error:
             if forks.is_child():
                 forks.end_child(error)
@@ -67,28 +75,55 @@ class Feeder(Service):
         queue = self._queue
         waiters = queue.waiters
         hungry = waiters.hungry
+        sample = 1                  # jobs until one is weighed
         while True:
             page, room = queue.page()
             append = page.append
-            try:
-                for job in islice(jobs, room):
-                    if job is previous and isinstance(job, MUTABLE):
-                        raise same_again(job)
-                    previous = job
-                    append(job)
-                    if hungry and not waiters.waking:
-                        self._wake()
-            except Fault:
-                raise
-            except BaseException as error:
+            left = room
+            while left > 0:
+                part = sample if sample < left else left
+                left -= part
+                most = len(page) + part
+                try:
+                    for job in islice(jobs, part):
+                        if job is previous and isinstance(job, MUTABLE):
+                            raise same_again(job)
+                        previous = job
+                        append(job)
+                        if hungry and not waiters.waking:
+                            self._wake()
+                except Fault:
+                    raise
+                except BaseException as error:
+                    if forks.is_child():
+                        forks.end_child(error)
+                    self.error = raised(error)
+                    return
                 if forks.is_child():
-                    forks.end_child(error)
-                self.error = raised(error)
+                    forks.end_child()
+                if len(page) < most:
+                    return
+                if self._weigh(previous) and queue.weight.held() < room:
+                    break           # they are heavier than they were
+                if sample < SAMPLE:
+                    sample = min(2 * sample, SAMPLE)
+            if not room:
                 return
-            if forks.is_child():
-                forks.end_child()
-            if len(page) < room or not room:
-                return
+
+    def _weigh(self, job: Any) -> bool:
+        """Tell the queue how heavy a job is: the first ones, then some.
+
+        Return whether it may matter.  Light ones do not, whatever is known.
+        """
+        try:
+            size = len(pickle.dumps(job, PICKLE))
+        except BaseException:       # it will fail as a job
+            return False
+        weight = self._queue.weight
+        if size < self._light and 0 < weight.each < self._light:
+            return False
+        weight.observe(1, size)
+        return True
 
     def _wake(self) -> None:
         if forks.is_child():

@@ -19,8 +19,10 @@ from ..wire.fields import Range
 from . import overview
 from .dispatcher import Dispatcher
 from .gate import Gate
+from .lease_size import Weight
 from .ledger import FailedJob, Ledger
 from .overview import Counts, Oldest, SlaveReport
+from .packing import Packer
 from .waiters import Waiters
 
 # Of so many pages a queue consists when it is full.
@@ -48,13 +50,15 @@ class JobQueue:
         self._gate = Gate(clock)
         self.waiters = Waiters(self.qsize, self._in_vain)
         self._lock = self.waiters.lock
-        self._room = self._lock.condition()     # there is room
+        self._room = self._lock.condition()     # there is room ...
+        self._wanted = False                    # which the feeder waits for
+        self.weight = Weight()
         self._clock = clock
         self._changed = changed
         self._closed = False        # to the feeder
         self.dispatcher = Dispatcher(self._ledger, self._gate, self.waiters,
-                                     start_id, clock, changed, self._took,
-                                     timing)
+                                     Packer(self.weight), start_id, clock,
+                                     changed, self._took, timing)
 
     # -- the feeder's side ------------------------------------------------
 
@@ -70,16 +74,17 @@ class JobQueue:
         """
         page: list[Any] = []
         with self._lock:
-            if self.qsize() >= self.maxsize:
-                while (self.qsize() > self.maxsize // 2
-                       and not self._closed):
+            if self.qsize() >= self._most():
+                self._wanted = True
+                while not self._closed and not self._has_room():
                     self._room.wait()
+                self._wanted = False
             if self._closed:
                 return page, 0
             self._ledger.ready.extend(page)
             # A page lives as long as the last job of it, so not too many.
-            return page, min(self.maxsize - self.qsize(),
-                             -(-self.maxsize // PAGES))
+            most = self._most()
+            return page, min(most - self.qsize(), -(-most // PAGES))
 
     def put(self, job: Any) -> bool:
         """Wait for room and add a job; False when the queue is closed."""
@@ -151,6 +156,11 @@ class JobQueue:
         return self._gate.draining
 
     @property
+    def behind(self) -> bool:
+        """Whether nothing is leased until failed jobs are recorded."""
+        return self._ledger.leasing.behind
+
+    @property
     def too_many(self) -> bool:
         """Whether so many jobs have failed that the run is to stop."""
         return self._ledger.too_many
@@ -183,7 +193,11 @@ class JobQueue:
 
     def recorded(self, numbers: Sequence[int]) -> None:
         with self._lock:
+            behind = self.behind
             self._ledger.recorded(numbers)
+            if behind and not self.behind:
+                self.waiters.wake_all()
+            self._took()
             self._changed()
 
     @property
@@ -234,9 +248,27 @@ class JobQueue:
         """How many slaves are connected, or about to be as successors."""
         return self.dispatcher.sessions
 
+    def _most(self) -> int:
+        """How many jobs may be ready now.
+
+        As many as the queue holds; or fewer, as all jobs in memory together
+        are not to weigh too much.  But each worker may have one, however
+        heavy it is, or one that is stuck would stall the others.
+        """
+        in_hand = self._ledger.pieces.jobs
+        most = self.weight.held() - in_hand
+        if most < self.maxsize:
+            most = max(most, self._ledger.slaves.workers + 1 - in_hand)
+        return min(self.maxsize, most)
+
+    def _has_room(self) -> bool:
+        """Whether the feeder may go on, having filled the queue."""
+        most, size = self._most(), self.qsize()
+        return size < most and size <= most // 2
+
     def _took(self) -> None:
-        """Jobs were leased: there may be room for the feeder's."""
-        if self.qsize() <= self.maxsize // 2:
+        """Fewer jobs than before: there may be room for the feeder's."""
+        if self._wanted and self._has_room():
             self._room.notify()
 
     def _in_vain(self) -> bool:

@@ -11,6 +11,8 @@ from ..wire.messages import LEASE_BYTES
 
 # A share smaller than this part of a lease is not worth a round trip.
 CRUMBS = 20
+# Bytes of jobs, pickled, that a queue may hold, those in hand with them.
+QUEUE_BYTES = 128 << 20
 
 
 def share(ready: int, want: int, workers: int, prefetch: bool) -> int:
@@ -28,22 +30,33 @@ def share(ready: int, want: int, workers: int, prefetch: bool) -> int:
 
 
 class Weight:
-    """How heavy jobs are when pickled, and so how many go in a lease."""
+    """How heavy jobs are when pickled, and so how many go in a lease.
+
+    And how many may be in the queue, which holds them in memory.  Any
+    thread may call: what two do at once makes the means a little worse.
+    """
 
     def __init__(self) -> None:
-        self._each = 0.0            # bytes, a running mean
+        self.each = 0.0             # bytes, a running mean
+        self._heavy = 0.0           # bytes, of the heavier ones
 
     def observe(self, jobs: int, size: int) -> None:
         """So many jobs were ``size`` bytes pickled."""
         each = size / jobs
         # Up at once, down slowly: too small a lease costs little.
-        self._each = max(each, 0.75 * self._each + 0.25 * each)
+        self._heavy = max(each, 0.75 * self._heavy + 0.25 * each)
+        mean = self.each or each
+        self.each = mean + (each - mean) / (2 if each > mean else 8)
+
+    def held(self) -> int:
+        """Return how many jobs a queue may hold, by their weight."""
+        return int(QUEUE_BYTES / self.each) if self.each else 1 << 30
 
     def most(self) -> int:
         """Return how many jobs are likely to fit into a lease."""
-        if not self._each:
+        if not self._heavy:
             return 1 << 30
-        return max(1, int(LEASE_BYTES / self._each))
+        return max(1, int(LEASE_BYTES / self._heavy))
 
     @staticmethod
     def cut(jobs: int, size: int) -> int:

@@ -17,6 +17,9 @@ from .slaves import Slave, Slaves
 
 # Jobs out of the queue at most, in sizes of the queue.
 IN_HAND = 50
+# Failed jobs that wait to be recorded, after which no more are leased: they
+# are kept in memory with their tracebacks (10 kB each).
+UNRECORDED = 1000
 
 
 class Leasing:
@@ -35,7 +38,13 @@ class Leasing:
     @property
     def full(self) -> bool:
         """Whether no more jobs may be out of the queue."""
-        return self._pieces.jobs >= IN_HAND * self.size
+        return (self._pieces.jobs >= IN_HAND * self.size
+                or self.behind)
+
+    @property
+    def behind(self) -> bool:
+        """Whether so many failed jobs must be recorded first."""
+        return len(self._pieces.failed) >= UNRECORDED
 
     @property
     def resumable(self) -> bool:
@@ -66,7 +75,7 @@ class Leasing:
 
         ``ended`` says that the source has no more jobs.
         """
-        if self.barred(slave):
+        if self.behind or self.barred(slave):
             return None
         if self._pieces.waiting:
             piece = self._isolated(slave, now)

@@ -112,6 +112,8 @@ class Monitor:
         queue = self._queue
         if queue.held:
             return queue.held
+        if queue.behind:
+            return 'failed jobs wait to be recorded'
         fed, since = self._source_seen
         now = self._clock()
         if queue.fed != fed or queue.qsize() or not since:

@@ -29,10 +29,10 @@ class Culprit(NamedTuple):
 
 
 class Packer:
-    """Packs the leases of a run, and learns how heavy its jobs are."""
+    """Packs the leases of a run, and tells ``weight`` how heavy they are."""
 
-    def __init__(self) -> None:
-        self._weight = Weight()
+    def __init__(self, weight: Weight) -> None:
+        self._weight = weight
 
     def most(self) -> int:
         """Return how many jobs are likely to fit into a lease."""

@@ -94,17 +94,23 @@ class Saver:
                 and self._clock() - self._since > self._timing.patience)
 
     def _record(self) -> None:
-        """Write the failed jobs down, which lets the watermark pass them."""
-        failed = self._queue.unrecorded()
-        if not failed:
-            return
-        try:
-            self._recorder.record(failed)
-        except OSError as error:
-            self._in_trouble(error)
-            if self.out_of_patience:
-                self._queue.hold('failures', 'failed jobs cannot be recorded')
-        else:
+        """Write the failed jobs down, which lets the watermark pass them.
+
+        So many at a time as the queue gives out: while the disk is full the
+        first of them are rendered in vain, but not all.
+        """
+        while True:
+            failed = self._queue.unrecorded()
+            if not failed:
+                return
+            try:
+                self._recorder.record(failed)
+            except OSError as error:
+                self._in_trouble(error)
+                if self.out_of_patience:
+                    self._queue.hold('failures',
+                                     'failed jobs cannot be recorded')
+                return
             self._errors.add(job.error for job in failed)
             self._queue.recorded([job.number for job in failed])
             self._queue.hold('failures', '')

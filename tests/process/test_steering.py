@@ -147,11 +147,13 @@ def rehearsed(work, *words):
 
 def test_a_dry_run_says_what_would_be_done(work):
     work.write('migrate.py', NUMBERS)
-    run, source, state, *jobs, last, speed = rehearsed(
+    run, source, state, *jobs, memory, last, speed = rehearsed(
         work, 'run', 'migrate', '2')
     assert run == 'run:    migrate' and source.endswith('/migrate.py')
     assert state.endswith('migrate.state; would start at the beginning')
     assert jobs == [f'job:    key {n}, 5 bytes, {n}' for n in range(1, 11)]
+    assert memory == ('memory: a full queue would be 10000 jobs, about 0.1 MB '
+                      'of them pickled')
     assert last == 'last:   get_jobs(last=5) begins with 6'
     assert speed.startswith('speed:  1000 jobs from get_jobs in ')
 
@@ -178,7 +180,7 @@ def test_a_dry_run_shows_what_cannot_be_pickled(work):
         def get_key(job):
             return str(job)[:5]
         ''')
-    *_, good, bad, speed = rehearsed(work, 'master', 'migrate')
+    *_, good, bad, memory, speed = rehearsed(work, 'master', 'migrate')
     assert good == "job:    key '1', 5 bytes, 1"
     assert "key '<func', CANNOT BE PICKLED (" in bad
     assert speed.startswith('speed:  2 jobs')

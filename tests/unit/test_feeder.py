@@ -7,8 +7,10 @@ import pytest
 from fakes import LONG, RUN, Background, Direct, greet, take, until
 
 from taskmaster.errors import OperatorError
-from taskmaster.master.feeder import Feeder
+from taskmaster.master.feeder import SAMPLE, Feeder
 from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.lease_size import QUEUE_BYTES
+from taskmaster.master.leasing import UNRECORDED
 from taskmaster.wire.messages import Wait
 
 
@@ -325,3 +327,140 @@ def test_a_child_that_leaves_get_jobs_ends_there(leave, when):
     os.close(write)
     assert os.read(read, 1) == b''
     os.close(read)
+
+
+# -- memory ---------------------------------------------------------------
+
+def filled(queue, source):
+    """Feed it until the queue takes no more: how many jobs that were."""
+    feeder = Feeder(queue, source)
+    feeder.start()
+    until(lambda: queue._wanted or not feeder.is_alive())
+    return feeder, queue.qsize()
+
+
+def said_to_weigh(queue, size):
+    """From now on, whatever the feeder finds; gives what corrects it."""
+    learn = queue.weight.observe
+    learn(1, size)
+    queue.weight.observe = lambda jobs, size: None
+    return learn
+
+
+@pytest.mark.parametrize('first', [0, 1, 37, 300])
+@pytest.mark.parametrize('size', [500_000, 5_000_000])
+def test_heavy_jobs_fill_a_queue_sooner(size, first):
+    """Be it the first of them or the three hundredth that is heavy."""
+    heavy = bytes(size)
+
+    def get_jobs():
+        yield from range(first)
+        for number in range(100_000):
+            yield number, heavy         # one object: it costs nothing here
+
+    queue = JobQueue(10_000, RUN)
+    feeder, jobs = filled(queue, get_jobs)
+    # Until one of a hundred is weighed nobody knows.
+    assert first < jobs <= first + QUEUE_BYTES / size + SAMPLE
+    queue.drain('enough')
+    feeder.join(LONG)
+
+
+def test_light_jobs_fill_it_as_ever():
+    queue = JobQueue(10_000, RUN)
+    feeder, jobs = filled(queue, lambda: iter(range(100_000)))
+    assert jobs == 10_000
+    queue.drain('enough')
+    feeder.join(LONG)
+
+
+def test_jobs_in_hand_count():
+    """What slaves have in hand is in the master's memory too."""
+    queue = JobQueue(10_000, RUN)
+    learn = said_to_weigh(queue, QUEUE_BYTES // 20)
+    door = Direct(queue)
+    greet(door)
+    feeder, jobs = filled(queue, lambda: iter(range(1000)))
+    assert jobs == 20
+    assert len(take(door, 12)[1]) + queue.qsize() == 20
+    # As they are light in truth, that is learned, and there is room.
+    for _ in range(100):
+        learn(100, 500)
+    first, done = 1, 12
+    take(door, 0, done=[(first, done)])
+    until(lambda: not feeder.is_alive())
+    assert queue.fed == 1000
+
+
+def test_each_worker_may_have_one_however_heavy_it_is():
+    """Or one that is stuck would stall the others."""
+    queue = JobQueue(10_000, RUN)
+    said_to_weigh(queue, 2 * QUEUE_BYTES)
+    doors = []
+    for name in 'abc':
+        doors.append(Direct(queue))
+        greet(doors[-1], name)
+    feeder, jobs = filled(queue, lambda: iter(range(1000)))
+    assert jobs == 4                    # one more, to be there at once
+    for number, door in enumerate(doors, 1):
+        assert take(door, 5, wait=1.0)[0] == number
+    queue.drain('enough')
+    feeder.join(LONG)
+
+
+def test_the_first_jobs_are_weighed_then_some():
+    weighed = []
+
+    class Job:
+        def __init__(self, number):
+            self.number = number
+
+        def __reduce__(self):
+            weighed.append(self.number)
+            return Job, (self.number,)
+
+    queue = JobQueue(1000, RUN)
+    feeder, _ = filled(queue, lambda: map(Job, range(1, 1001)))
+    assert weighed[:8] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert 15 < len(weighed) < 20
+    queue.drain('enough')
+    feeder.join(LONG)
+
+
+def test_a_job_that_cannot_be_weighed_is_fed():
+    class Job:
+        def __reduce__(self):
+            raise SystemExit('not now')
+
+    queue = JobQueue(1000, RUN)
+    feeder, jobs = filled(queue, lambda: (Job() for _ in range(100)))
+    feeder.join(LONG)
+    assert feeder.error is None and queue.fed == 100
+
+
+# -- failed jobs that are not recorded ------------------------------------
+
+def test_leases_stop_while_very_many_wait_to_be_recorded():
+    """And their tracebacks take no more memory than they must."""
+    queue = JobQueue(2 * UNRECORDED, RUN)
+    feeder = Feeder(queue, lambda: iter(range(10 * UNRECORDED)))
+    feeder.start()
+    door = Direct(queue)
+    greet(door)
+    until(lambda: queue.qsize() >= 2 * UNRECORDED)
+    leased = [take(door, UNRECORDED - 1) for _ in range(2)]
+    for first, jobs in leased:
+        long = [[number, 'ValueError: bad', 'x' * 10_000, 1, '']
+                for number in range(first, first + len(jobs))]
+        given = door.call('exchange', [RUN, [], long, []], 0, False, 0.0)
+        assert type(given) is Wait
+    assert queue.behind and type(take(door, 10)) is Wait
+    kept = [piece.failure.traceback
+            for piece in queue._ledger.pieces.failed.values()]
+    assert sum(map(len, kept)) <= (10_000 + 500) * UNRECORDED
+    while queue.unrecorded():
+        waiting = Background(take, door, 10, 10.0)
+        queue.recorded([job.number for job in queue.unrecorded()])
+        assert waiting.result()[1]
+    queue.drain('enough')
+    feeder.join(LONG)

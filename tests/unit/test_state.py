@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import pytest
+from fakes import until
 
 from taskmaster.errors import ConfigError, Locked, OperatorError, SaveError
 from taskmaster.storage import files
@@ -420,8 +421,9 @@ def test_an_orphan_of_a_dead_master_does_not_hold_it(make, master):
     process.kill()
     process.wait()
     os.kill(orphan, 0)      # it lives, without the descriptor
-    assert not any('.state.lock' in os.readlink(f'/proc/{orphan}/fd/{fd}')
-                   for fd in os.listdir(f'/proc/{orphan}/fd'))
+    until(lambda: not any(
+        '.state.lock' in os.readlink(f'/proc/{orphan}/fd/{fd}')
+        for fd in os.listdir(f'/proc/{orphan}/fd')))
     make().lock()
     os.kill(orphan, signal.SIGKILL)
 
