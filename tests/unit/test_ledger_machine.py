@@ -756,4 +756,4 @@ def hunt(machine, monkeypatch, options):
 
 @pytest.mark.hunt
 def test_ledger(monkeypatch):
-    hunt(LedgerMachine, monkeypatch, profile(EXAMPLES or 150))
+    hunt(LedgerMachine, monkeypatch, profile(EXAMPLES or 60))
