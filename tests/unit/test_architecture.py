@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import taskmaster
-
-PACKAGE = Path(taskmaster.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2] / 'taskmaster'
 ROOT = PACKAGE.parent
 PAGE = ROOT / 'docs' / 'architecture.md'
 PATH = re.compile(r'`(\w[\w./]*/[\w.]*|\w+\.py)`')

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import taskmaster
-
-PACKAGE = Path(taskmaster.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2] / 'taskmaster'
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 # From top to bottom.  Each imports of what is below it, and of itself.
