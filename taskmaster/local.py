@@ -81,7 +81,7 @@ class Local:
             self.said = self._master.said
 
     def _at_the_end(self) -> int:
-        """The exit code for a slave that ended badly, or 0."""
+        """Return the exit code for a slave that ended badly, or 0."""
         return max((code for code in self._supervisor.codes
                     if code == OperatorError.exit_code), default=0)
 

@@ -39,12 +39,12 @@ def printable(text: str, lines: bool = False,
 
 
 def _is_space(char: str) -> bool:
-    """Whether it is a space of some width, which Python calls unprintable."""
+    """Return whether it is a space that Python calls unprintable."""
     return char.isspace() and char > '\x9f' and char not in '\u2028\u2029'
 
 
 def safe_repr(value: Any, limit: int = 1000) -> str:
-    """``repr``, cut to ``limit`` characters."""
+    """Return ``repr``, cut to ``limit`` characters."""
     try:
         text = repr(value)
     except BaseException:       # whatever their own __repr__ raises
@@ -53,7 +53,7 @@ def safe_repr(value: Any, limit: int = 1000) -> str:
 
 
 def short(text: str, limit: int = 100) -> str:
-    """``text`` on one line, to go into the line of an error."""
+    """Return ``text`` on one line, to go into the line of an error."""
     return _cut(printable(' '.join(text.split())), limit)
 
 
@@ -62,7 +62,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def summary(error: BaseException, limit: int = 200) -> str:
-    """``ValueError: bad``, on one line."""
+    """Return ``ValueError: bad``, on one line."""
     try:
         text = str(error)
     except BaseException:
@@ -72,7 +72,7 @@ def summary(error: BaseException, limit: int = 200) -> str:
 
 
 def operators_part(error: BaseException) -> types.TracebackType | None:
-    """The error's traceback from the operator's first frame on, or None."""
+    """Return the traceback from the operator's first frame on, or None."""
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace):
         trace = trace.tb_next
@@ -80,7 +80,7 @@ def operators_part(error: BaseException) -> types.TracebackType | None:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The operator's traceback as Python prints it, without our frames."""
+    """Return their traceback as Python prints it, without our frames."""
     import traceback
     try:
         shown = traceback.TracebackException(type(error), error,
@@ -100,7 +100,7 @@ def _leave_out_ours(shown: traceback.TracebackException | None) -> None:
 
 
 def _is_machinery(trace: types.TracebackType) -> bool:
-    """Whether a frame is of this package or of the import system."""
+    """Return whether a frame is of this package or of the import system."""
     code = trace.tb_frame.f_code
     return (code.co_filename.startswith((_OURS, '<frozen importlib'))
             or code.co_filename == importlib.__file__)

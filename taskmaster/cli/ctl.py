@@ -62,7 +62,7 @@ def run(settings: Settings, timing: Timing) -> int:
 
 def _look_for(place: Address, secret: bytes, tls: Context | None,
               timeout: float) -> Link:
-    """A link to the master; raises Unreachable when there is none."""
+    """Return a link to the master; raises Unreachable when there is none."""
     from ..wire.client import connect
     deadline = time.monotonic() + timeout
     while True:

@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser_of(script: str, about: str, examples: str) -> Parser:
-    """Return the parser of `tm-SCRIPT`; what it gives is for `made`."""
+    """Return the parser of `tm-SCRIPT`; what it parses is for `made`."""
     parser = Parser(
         prog=f'tm-{script}', description=about,
         epilog='examples:\n' + examples, allow_abbrev=False,
@@ -52,7 +52,7 @@ def _add(parser: argparse._ActionsContainer, name: str, setting: Setting,
 
 
 def _kind(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The converter, whose errors argparse would not show otherwise."""
+    """Return the converter, whose errors argparse would not show otherwise."""
     def kind(text: str) -> Any:
         try:
             return convert(text)

@@ -28,7 +28,7 @@ class Script(NamedTuple):
     name: str
     about: str
     examples: str       # commands to copy
-    run: Callable[[Settings, Timing], int]      # gives the exit code
+    run: Callable[[Settings, Timing], int]      # returns the exit code
 
 
 class Runner(Protocol):

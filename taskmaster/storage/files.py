@@ -59,7 +59,7 @@ def real_path(path: str) -> str:
 
 
 def _named(path: str) -> str:
-    """The path of a name in the real path of its folder."""
+    """Return the path of a name in the real path of its folder."""
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(folder), name)
 
@@ -82,12 +82,12 @@ def _check(status: os.stat_result, path: str) -> None:
 
 
 def _is_trusted(status: os.stat_result) -> bool:
-    """Whether it is this user's, or root's, who could do anything anyway."""
+    """Return whether it is this user's, or root's, who may do anything."""
     return status.st_uid in (os.geteuid(), 0)
 
 
 def open_ours(system: System, path: str, flags: int, mode: int = 0o600) -> int:
-    """As ``os.open``; raises NotOurs for what is not a file of ours."""
+    """Open as ``os.open`` does; NotOurs for what is not a file of ours."""
     check_ours(path)
     try:
         fd: int = system.open(path, flags | PLAIN, mode)
@@ -211,7 +211,7 @@ def from_iso(text: str) -> float:
 
 
 def _write_temp(system: System, path: str, chunks: Iterable[bytes]) -> str:
-    """Write and sync a new file beside ``path``; gives its name.
+    """Write and sync a new file beside ``path``; return its name.
 
     New each time: after a failed fsync the kernel may have dropped the data,
     and a second fsync of the same file would say that all is well.

@@ -98,7 +98,7 @@ def _flags(function: Any) -> int:
 
 
 def _called(function: Function) -> Function:
-    """What runs when it is called: of an object its class's __call__."""
+    """Return what runs when it is called: of objects the __call__."""
     import functools
     import inspect
     if isinstance(function, functools.partial) or inspect.isroutine(function):

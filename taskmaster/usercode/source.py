@@ -53,7 +53,7 @@ class Source:
 
     @property
     def takes_last(self) -> bool:
-        """Whether `get_jobs` can be told where to go on."""
+        """Return whether `get_jobs` can be told where to go on."""
         return signature.takes(self._get_jobs, naming.RESERVED)
 
     def check_takes_last(self, state: str) -> None:
@@ -94,7 +94,7 @@ class Source:
 
 
 def own_key(job: Any) -> Any:
-    """The primary key of a Django model, or else the job itself."""
+    """Return the primary key of a Django model, or else the job itself."""
     return job.pk if hasattr(job, 'pk') else job
 
 
@@ -186,7 +186,7 @@ def after_last(jobs: Iterator[Any], skip: Callable[[Any], bool],
 
 
 def raised(error: BaseException) -> OperatorError:
-    """What to say of whatever came out of the source."""
+    """Return what to say of whatever came out of the source."""
     if isinstance(error, OperatorError):
         return error
     return OperatorError(
@@ -196,7 +196,7 @@ def raised(error: BaseException) -> OperatorError:
 
 
 def deaf(key: str) -> OperatorError:
-    """What to say of a source that begins anew; ``key`` is shown as it is."""
+    """Return what to say of a source that begins anew at ``key``, as shown."""
     return OperatorError(
         f'get_jobs began with {key} again, the first key of the run, so it '
         'does not go on from `last`; yield only what comes after `last`, or '
@@ -204,7 +204,7 @@ def deaf(key: str) -> OperatorError:
 
 
 def same_again(job: Any) -> OperatorError:
-    """What to say of an object that is yielded twice running."""
+    """Return what to say of an object that is yielded twice running."""
     return OperatorError(
         f'get_jobs yielded the same {type(job).__name__} twice; jobs must '
         'not change after they are yielded, so make a new one for each')

@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As one would type it."""
+        """Return it as one would type it."""
         return f'{self.name}:{self.function}'
 
     def find(self, name: str, default: Any = None) -> Any:
