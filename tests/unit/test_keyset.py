@@ -139,6 +139,18 @@ def test_a_query_with_parameters(db, parameters, where):
             ('x', number) for number in range(14, 30, 2)]
 
 
+@pytest.mark.parametrize('end', [
+    ';', '; -- all of them', ';\n-- one\n-- two\n', '-- none', '; /* a\nb */',
+    ' ;;  ', "  -- it's none"])
+def test_the_end_of_a_query(db, end):
+    rows = table(db, 'INTEGER PRIMARY KEY', range(1, 6))
+    assert list(keyset(db, QUERY + end, key='id', step=2)) == rows
+    text = "'a; -- b'"
+    assert list(keyset(db, f'SELECT id, {text} FROM rows WHERE {text} <> '
+                       f"'; -- '{end}", key='id', step=2)) == [
+        (number, 'a; -- b') for number in range(1, 6)]
+
+
 class Point(NamedTuple):
     id: int
     number: int
@@ -273,6 +285,30 @@ def test_a_fetch_that_goes_nowhere(page):
             assert len(asked) < 4
 
 
+def test_a_value_that_does_not_come_back_as_it_was_stored(pg):
+    table(pg, 'real', [0.1, 0.2, 0.3], mark='%s')
+    with pytest.raises(OperatorError, match='the row 0.1 is not found by its '
+                       'own key.*as it was stored'):
+        list(keyset(pg, QUERY, key='id'))
+
+
+def test_a_bound_may_be_of_another_type_than_the_keys(db):
+    rows = table(db, 'INTEGER PRIMARY KEY', range(1, 9))
+    for last in '5', 5.0:
+        assert list(keyset(db, QUERY, key='id', last=last, step=2)) == rows[5:]
+
+
+def test_a_resume_at_one_of_two_that_are_equal_to_the_database(db):
+    table(db, 'TEXT COLLATE NOCASE', ['a', 'b', 'B', 'c'])
+    with pytest.raises(OperatorError, match="'B' and 'b' are equal"):
+        list(keyset(db, QUERY, key='id', last='B'))
+    db.execute("DELETE FROM rows WHERE id = 'B' COLLATE BINARY")
+    with pytest.raises(OperatorError, match="'B' and 'b' are equal"):
+        list(keyset(db, QUERY, key='id', last='B'))
+    db.execute("DELETE FROM rows WHERE id = 'b'")
+    assert list(keyset(db, QUERY, key='id', last='B')) == [('c', 3)]
+
+
 # -- a function that fetches ----------------------------------------------
 
 def fetch_from(numbers, most=100):
@@ -304,6 +340,12 @@ def test_keys_of_a_fetch():
     (dict(key='lost'), 'no such column: page.lost'),
     (dict(key='"lost"'), 'no such column: page.lost'),
     (dict(key='rowid'), 'gives no column rowid, only id, number'),
+    (dict(key='rows.id'), "key='rows.id': name the column of the result, "
+     "so 'id'"),
+    (dict(key=('number', 1)), 'key=1 is no name of a column'),
+    (dict(key='id', last=(1, 2)), r'last=\(1, 2\) is a whole row; give the '
+     r'module a get_key\(job\) that returns its id'),
+    (dict(key='id', last={'id': 1}), 'is a whole row'),
     (dict(key=('id', 'number'), last=5), 'last=5 is no key of 2 columns'),
     (dict(key=('id', 'number'), last=(1, 2, 3)), 'is no key of 2 columns'),
     (dict(key='id', step=0), 'step=0 is too small'),
