@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import closing
+from itertools import chain
 from typing import Any, Mapping, Sequence
 
 from ..errors import OperatorError
@@ -54,24 +55,30 @@ class Driver:
                     f'%(keyset_{number})s')
         return '?' if self._style == 'qmark' else '%s'
 
-    def select(self, query: str, values: Sequence[Any]
+    def select(self, query: str, *values: Sequence[Any]
                ) -> tuple[list[Any], list[str]]:
-        """The rows, and the names of their columns."""
+        """The rows, and the names of their columns.
+
+        ``values`` of ours for each time that the operator's query is in it.
+        """
         if self._keeps_percent:
             query = query.replace('%%', '%')
         with closing(self._connection.cursor()) as cursor:
             try:
-                cursor.execute(query, self._with(values))
+                cursor.execute(query, self._with(*values))
             except Exception as error:
                 self._explain(query, error)
                 raise
             return (list(cursor.fetchall()),
                     [column[0] for column in cursor.description])
 
-    def _with(self, values: Sequence[Any]) -> Any:
+    def _with(self, *values: Sequence[Any]) -> Any:
         if self._named:
-            return {**dict(self._parameters), **_named(values)}
-        return (*self._parameters, *values)
+            return {**dict(self._parameters), **{
+                f'keyset_{number}': value for number, value
+                in enumerate(chain(*values))}}
+        return [value for part in values
+                for value in (*self._parameters, *part)]
 
     def _check_autocommit(self) -> None:
         ask = getattr(self._connection, 'get_autocommit', None)
@@ -131,11 +138,10 @@ class SQLAlchemy(Driver):
         return ('pymysql' if self._connection.dialect.name in (
             'mysql', 'mariadb') else ''), 'qmark'
 
-    def select(self, query: str, values: Sequence[Any]
+    def select(self, query: str, *values: Sequence[Any]
                ) -> tuple[list[Any], list[str]]:
         text = sys.modules['sqlalchemy'].text
-        result = self._connection.execute(
-            text(query), {**dict(self._parameters), **_named(values)})
+        result = self._connection.execute(text(query), self._with(*values))
         return list(result.fetchall()), list(result.keys())
 
 
@@ -157,7 +163,3 @@ def no_autocommit(remedy: str) -> OperatorError:
         'would hold a transaction open for as long as the walk takes, which '
         'keeps the database from cleaning up, and may hide what others '
         f'commit meanwhile; {remedy}')
-
-
-def _named(values: Sequence[Any]) -> dict[str, Any]:
-    return {f'keyset_{number}': value for number, value in enumerate(values)}

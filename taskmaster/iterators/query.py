@@ -71,7 +71,8 @@ def keyset(source: Any, query: str = '', *,
             parts = _parts(last, names)
             last = parts if len(parts) > 1 else parts[0]
         pages = _Query(driver, query, names, descending)
-        return walk(pages.fetch, last, step, descending, pages.look, last)
+        return walk(pages.fetch, last, step, descending, pages.look, last,
+                    pages.glance)
     if query or parameters:
         raise OperatorError(
             'keyset with a query needs a connection to a database, not '
@@ -102,6 +103,10 @@ class _Query:
         self._equal = self._statement(self._are(len(names)), ahead)
         self._up_to = self._statement(self._beyond(back, or_equal='='),
                                       behind)
+        self._ends = [
+            self._union([(self._are(len(names)), ahead),
+                         (self._beyond(back, or_equal='='), behind)] * count)
+            for count in (1, 2)]
         self._nulls = [
             self._statement([*self._are(number), ' AND ' * bool(number),
                              f'{column} IS NULL'], '')
@@ -123,6 +128,14 @@ class _Query:
         return (self._select(self._equal, key, 2)[1],
                 self._select(self._up_to, key, 1)[1])
 
+    def glance(self, keys: Sequence[Any]) -> list[Any]:
+        """What `look` says of one key or two, in one query."""
+        text, columns = self._ends[len(keys) - 1]
+        parts = [_parts(key, self._names) for key in keys for _ in range(2)]
+        return self._keys(*self._driver.select(text, *(
+            [*(part[column] for column in branch), 2 - number % 2]
+            for number, (part, branch) in enumerate(zip(parts, columns)))))
+
     def _refuse_null(self, number: int, key: Sequence[Any]) -> None:
         """Look for rows with a NULL, which no comparison ever finds.
 
@@ -136,13 +149,16 @@ class _Query:
     def _select(self, statement: _Statement, key: Sequence[Any], limit: int
                 ) -> Page:
         rows, found = self._run(statement, key, limit)
+        return rows, self._keys(rows, found)
+
+    def _keys(self, rows: list[Any], found: list[str]) -> list[Any]:
         if not rows:
-            return rows, []
+            return []
         positions = [_position(name, found) for name in self._names]
         if isinstance(rows[0], Sequence) and not isinstance(
                 rows[0], (str, bytes)):
-            return rows, keys_of(rows, positions)
-        return rows, keys_of(rows, [found[at] for at in positions])
+            return keys_of(rows, positions)
+        return keys_of(rows, [found[at] for at in positions])
 
     def _run(self, statement: _Statement, key: Sequence[Any], limit: int
              ) -> tuple[list[Any], list[str]]:
@@ -153,17 +169,31 @@ class _Query:
     # -- the parts of statements: text, and numbers of columns whose value in
     # -- the key is to be there
 
-    def _statement(self, where: list[str | int], order: str) -> _Statement:
+    def _statement(self, where: list[str | int], order: str,
+                   before: int = 0) -> _Statement:
+        """``before`` is how many values come before it."""
         text = f'SELECT * {self._from}'
         columns: list[int] = []
         for part in [' WHERE ' * bool(where), *where]:
             if isinstance(part, int):
-                text += self._driver.mark(len(columns))
+                text += self._driver.mark(before + len(columns))
                 columns.append(part)
             else:
                 text += part
         text += f' ORDER BY {order}' * bool(order)
-        return f'{text} LIMIT {self._driver.mark(len(columns))}', columns
+        return (f'{text} LIMIT {self._driver.mark(before + len(columns))}',
+                columns)
+
+    def _union(self, branches: list[tuple[list[str | int], str]]
+               ) -> tuple[str, list[list[int]]]:
+        """Several statements as one, and the columns of each."""
+        texts, columns, before = [], [], 0
+        for where, order in branches:
+            text, numbers = self._statement(where, order, before)
+            before += len(numbers) + 1
+            texts.append(f'SELECT * FROM ({text}) AS branch')
+            columns.append(numbers)
+        return ' UNION ALL '.join(texts), columns
 
     def _are(self, count: int) -> list[str | int]:
         """The first columns are as in the key."""
