@@ -104,8 +104,9 @@ class _Query:
         self._up_to = self._statement(self._beyond(back, or_equal='='),
                                       behind)
         self._ends = [
-            self._union([(self._are(len(names)), ahead),
-                         (self._beyond(back, or_equal='='), behind)] * count)
+            self._union([(self._are(len(names)), ahead, 2),
+                         (self._beyond(back, or_equal='='), behind, 1)
+                         ] * count)
             for count in (1, 2)]
         self._nulls = [
             self._statement([*self._are(number), ' AND ' * bool(number),
@@ -133,8 +134,8 @@ class _Query:
         text, columns = self._ends[len(keys) - 1]
         parts = [_parts(key, self._names) for key in keys for _ in range(2)]
         return self._keys(*self._driver.select(text, *(
-            [*(part[column] for column in branch), 2 - number % 2]
-            for number, (part, branch) in enumerate(zip(parts, columns)))))
+            [part[column] for column in branch]
+            for part, branch in zip(parts, columns))))
 
     def _refuse_null(self, number: int, key: Sequence[Any]) -> None:
         """Look for rows with a NULL, which no comparison ever finds.
@@ -162,9 +163,10 @@ class _Query:
 
     def _run(self, statement: _Statement, key: Sequence[Any], limit: int
              ) -> tuple[list[Any], list[str]]:
+        # As a number, or PostgreSQL plans the query anew each time.
         text, columns = statement
-        return self._driver.select(text, [*[key[number] for number in columns],
-                                          limit])
+        return self._driver.select(f'{text} LIMIT {limit:d}',
+                                   [key[number] for number in columns])
 
     # -- the parts of statements: text, and numbers of columns whose value in
     # -- the key is to be there
@@ -181,17 +183,16 @@ class _Query:
             else:
                 text += part
         text += f' ORDER BY {order}' * bool(order)
-        return (f'{text} LIMIT {self._driver.mark(before + len(columns))}',
-                columns)
+        return text, columns
 
-    def _union(self, branches: list[tuple[list[str | int], str]]
+    def _union(self, branches: list[tuple[list[str | int], str, int]]
                ) -> tuple[str, list[list[int]]]:
         """Several statements as one, and the columns of each."""
         texts, columns, before = [], [], 0
-        for where, order in branches:
+        for where, order, limit in branches:
             text, numbers = self._statement(where, order, before)
-            before += len(numbers) + 1
-            texts.append(f'SELECT * FROM ({text}) AS branch')
+            before += len(numbers)
+            texts.append(f'SELECT * FROM ({text} LIMIT {limit}) AS branch')
             columns.append(numbers)
         return ' UNION ALL '.join(texts), columns
 
