@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterable, Union
 
 from .address import address
 from .console.output import new_progress, printer, set_up_logging
-from .console.signals import Signals
+from .console.signals import Signals, ignored_now
 from .errors import need_the_gil
 from .settings import ENV_KEY, TABLE, Settings, from_python
 from .usercode import handler, targets
@@ -108,7 +108,8 @@ class Taskmaster:
                       sys.path)
         if threading.current_thread() is not threading.main_thread():
             return local.run()
-        signals = Signals(local.stop, local.tell, local.stopped_from_afar)
+        signals = Signals(local.stop, local.tell, local.stopped_from_afar,
+                          local.fail, local.kill, ignored_now())
         signals.install()
         try:
             code = local.run()

@@ -38,9 +38,8 @@ class Local:
                                    settings.host is None, timing)
         bound = self._master.open()
         self._supervisor = Supervisor(
-            # The master's own lines say it all.
             Starter(slave_command(handler, bound, settings), key, settings,
-                    out, progress.write_line, quiet=True, path=path,
+                    out, progress.write_line, local=True, path=path,
                     timing=timing),
             settings.slaves, self._ended, self._master.queue.lost, timing)
 
@@ -84,6 +83,14 @@ class Local:
         """Return the exit code for a slave that ended badly, or 0."""
         return max((code for code in self._supervisor.codes
                     if code == OperatorError.exit_code), default=0)
+
+    def fail(self, error: TaskmasterError) -> None:
+        """Drain because of an error, which `run` will raise."""
+        self._master.fail(error)
+
+    def kill(self) -> None:
+        """End the slaves, and what they started, at once."""
+        self._supervisor.kill()
 
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1."""

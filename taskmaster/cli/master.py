@@ -30,7 +30,7 @@ def run(settings: Settings, timing: Timing) -> int:
                          settings, timing=timing)
     master.open()
     Signals(master.stop, master.tell,
-            lambda: master.stopped_from_afar).install()
+            lambda: master.stopped_from_afar, master.fail).install()
     return served(master)
 
 

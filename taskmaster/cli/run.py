@@ -46,7 +46,8 @@ def run(settings: Settings, timing: Timing) -> int:
     from ..local import Local
     local = Local(source, handler, address(settings.host),
                   secret, shown, printer(shown), settings, timing=timing)
-    Signals(local.stop, local.tell, local.stopped_from_afar).install()
+    Signals(local.stop, local.tell, local.stopped_from_afar, local.fail,
+            local.kill).install()
     return served(local)
 
 

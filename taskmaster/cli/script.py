@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import (TYPE_CHECKING, Callable, NamedTuple, NoReturn, Protocol,
                     Sequence)
 
 from .. import logs
-from ..console.output import flush, set_up_logging, to_stderr
-from ..console.signals import die_by
+from ..console.ending import Ending, Stopped
+from ..console.output import fill_descriptors, set_up_logging, to_stderr
+from ..console.signals import guard
 from ..errors import Fault, TaskmasterError, need_the_gil
 from ..settings import ENV_KEY, Settings, made
 from ..timing import Timing
@@ -69,9 +69,9 @@ def served(runner: Runner) -> int:
 
 
 def ended(code: int, signalled: int | None) -> int:
+    """Return the code; raises Stopped where a signal has stopped the run."""
     if signalled is not None:
-        flush()
-        die_by(signalled)
+        raise Stopped(signalled)
     return code
 
 
@@ -83,6 +83,9 @@ def say(lines: Sequence[str]) -> None:
 def main_of(script: Script, arguments: Sequence[str] | None,
             timing: Timing) -> NoReturn:
     """Parse, run, and exit with the code of what came of it."""
+    fill_descriptors()
+    guard()
+    ending = Ending()           # before what the operator's code registers
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
     parser = parser_of(script.name, script.about, script.examples)
@@ -94,14 +97,13 @@ def main_of(script: Script, arguments: Sequence[str] | None,
         code = script.run(settings, timing)
     except TaskmasterError as error:
         code = _show(error, parser.prog)
+    except Stopped as stopped:
+        ending.leave(0, stopped.number)
     except KeyboardInterrupt:           # while the signals are not ours
-        flush()
-        die_by(signal.SIGINT)
-        code = 130
+        ending.leave(0, signal.SIGINT)
     except Exception as error:          # never exit code 1: jobs failed
         code = _show(Fault.of(error, parser.prog), parser.prog)
-    flush()
-    sys.exit(code)
+    ending.leave(code)
 
 
 def _show(error: TaskmasterError, who: str) -> int:

@@ -27,7 +27,7 @@ def run(settings: Settings, timing: Timing) -> int:
     import faulthandler
 
     from ..slave.link import Identity
-    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_QUIET,
+    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_LOCAL,
                                 ENV_QUOTA, watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
@@ -38,7 +38,8 @@ def run(settings: Settings, timing: Timing) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
-    if environ.pop(ENV_QUIET, None):
+    local = environ.pop(ENV_LOCAL, None) is not None
+    if local:           # the master's own lines say it all
         logs.at_least(logging.WARNING)
     tell = watch_parent(environ)
     watchdog = find_watchdog(environ)
@@ -54,7 +55,8 @@ def run(settings: Settings, timing: Timing) -> int:
         environ.pop(ENV_ID, None) or secrets.token_hex(8),
         f'{socket.gethostname()}:{os.getpid()}',
         None if ':' in settings.target else target.name,
-        environ.pop(ENV_AFTER, None), None if quota is None else int(quota))
+        environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
+        local)
     slave = Slave(lambda: connect(place, secret, tls), handler, identity,
                   settings, tell, watchdog, timing)
     stopped: list[int] = []
@@ -65,7 +67,7 @@ def run(settings: Settings, timing: Timing) -> int:
         log.info('stopping: jobs that are begun are finished first; once '
                  'more to stop at once')
 
-    Signals(stop, lambda: say(slave.doing())).install()
+    Signals(stop, lambda: say(slave.doing()), failed=slave.fail).install()
     try:    # It shows the stacks even when a handler holds the GIL.
         faulthandler.register(signal.SIGUSR1, chain=True)
     except (RuntimeError, ValueError, OSError, AttributeError):

@@ -53,7 +53,8 @@ def run(settings: Settings, timing: Timing) -> int:
         stopped.append(number)
         supervisor.stop()
 
-    Signals(stop, lambda: say(supervisor.doing())).install()
+    Signals(stop, lambda: say(supervisor.doing()), failed=supervisor.fail,
+            last=supervisor.kill).install()
     supervisor.start()
     supervisor.join()
     supervisor.close()

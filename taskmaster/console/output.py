@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -35,6 +36,22 @@ def printer(shown: Progress) -> Callable[[str], None]:
     except (OSError, ValueError, AttributeError):
         same = False
     return shown.beside(pass_on) if same else pass_on
+
+
+def fill_descriptors() -> None:
+    """Have stdin, stdout and stderr open, and able to write anything.
+
+    Where one was closed (`<&-`) the next file or socket would take its place
+    and be written to, or handed to a child.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:             # what is opened gets the lowest number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
+            stream.reconfigure(errors='backslashreplace')
 
 
 def set_up_logging(level: str) -> None:

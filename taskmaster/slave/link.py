@@ -8,6 +8,7 @@ comes from there.
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
 import time
@@ -40,6 +41,7 @@ class Identity(NamedTuple):
     module: str | None = None   # whose run it wants; None: any
     after: str | None = None    # the id of the dead slave that it replaces
     quota: int | None = None    # after how many jobs to retire
+    local: bool = False         # its parent has the master too
 
 
 class LinkLoop:
@@ -113,14 +115,18 @@ class LinkLoop:
 
     def _pause(self, attempt: int, lost: float, error: Exception) -> int:
         """Wait between two attempts to connect; return the next's number."""
-        backlog, timing = self._backlog, self._timing
+        identity, backlog, timing = (self._identity, self._backlog,
+                                     self._timing)
         if backlog.leaving.is_set():
             if attempt:             # nobody there to say goodbye to
                 backlog.forget()
                 self._start_id = None
             return attempt + 1
         now = self._clock()
-        if now - lost >= self._timeout:
+        # A parent that was stopped (a debugger, a suspended laptop) goes on.
+        timeout = (math.inf if identity.local and self._connected
+                   else self._timeout)
+        if now - lost >= timeout:
             raise Unreachable(
                 f'no master for {self._timeout:g} s ({summary(error)}); '
                 'check --host, or wait longer with --timeout')
@@ -130,7 +136,7 @@ class LinkLoop:
         # Full jitter: slaves that lost one master do not come back as one.
         delay = random.uniform(0, min(timing.longest_backoff,
                                       timing.first_backoff * 2 ** attempt))
-        backlog.leaving.wait(min(delay, max(0, lost + self._timeout - now)))
+        backlog.leaving.wait(min(delay, max(0, lost + timeout - now)))
         return min(attempt + 1, MOST_DOUBLINGS)
 
     def hello(self) -> None:

@@ -18,10 +18,9 @@ ENV_AFTER = 'TASKMASTER_AFTER'
 # the pipe that ends with the parent, the one for what it should know,
 ENV_PARENT = 'TASKMASTER_PARENT'
 ENV_NEWS = 'TASKMASTER_NEWS'
-# after how many jobs to retire, whether the parent says for it what goes as it
-# should,
+# after how many jobs to retire, whether the master is in the parent,
 ENV_QUOTA = 'TASKMASTER_QUOTA'
-ENV_QUIET = 'TASKMASTER_QUIET'
+ENV_LOCAL = 'TASKMASTER_LOCAL'
 # and a program's sys.path, as JSON.
 ENV_PATH = 'TASKMASTER_PATH'
 

@@ -22,7 +22,7 @@ from ..service import Service
 from ..settings import ENV_KEY, Settings, flags
 from ..slave import watchdog
 from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT, ENV_PATH,
-                            ENV_QUIET, ENV_QUOTA)
+                            ENV_LOCAL, ENV_QUOTA)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
@@ -132,7 +132,8 @@ class Starter:
 
     ``key`` reaches them in their environment, where only this user can
     read it.  ``out`` and ``err`` are given what they print, line by line.
-    ``quiet`` children say nothing of their own below a warning; ``path`` is
+    Where they are ``local`` the master is in this process: it says for them
+    what goes as it should, and is there as long as they are; ``path`` is
     the `sys.path` of a program, where they find its modules.  They run in the
     folder of the settings, wherever the operator's code has gone since.
 
@@ -142,13 +143,13 @@ class Starter:
 
     def __init__(self, command: Sequence[str], key: bytes, settings: Settings,
                  out: Callable[[str], None], err: Callable[[str], None],
-                 quiet: bool = False, path: Sequence[str] | None = None,
+                 local: bool = False, path: Sequence[str] | None = None,
                  timing: Timing = STANDARD):
         self._command = list(command)
         self._key = key
         self._settings = settings
         self._out, self._err = out, err
-        self._quiet = quiet
+        self._local = local
         self._path = path
         self._timing = timing
         with forks.none_now():
@@ -167,8 +168,8 @@ class Starter:
             environ[ENV_AFTER] = after
         if self._path is not None:
             environ[ENV_PATH] = json.dumps(self._path)
-        if self._quiet:
-            environ[ENV_QUIET] = '1'
+        if self._local:
+            environ[ENV_LOCAL] = '1'
         if self._settings.max_jobs_per_slave is not None:
             environ[ENV_QUOTA] = str(self._settings.max_jobs_per_slave)
         with forks.none_now(), ExitStack() as theirs, ExitStack() as ours:

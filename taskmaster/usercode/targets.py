@@ -18,6 +18,7 @@ from ..errors import ConfigError, UsageError
 from ..settings import current_folder
 from ..text import operators_part, summary, traceback_of
 from . import places
+from .patches import check_patches
 from .signature import Function
 
 
@@ -65,6 +66,7 @@ def load(text: str, default: str, folder: str | None = None) -> Target:
         name, module = _stem(place), _import_file(place, folder)
     else:
         name, module = place, _import_module(place, folder)
+    check_patches(name)
     return Target(module, name, function, source_of(module))
 
 
