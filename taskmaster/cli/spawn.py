@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import NoReturn, Sequence
 
 from .. import logs
@@ -10,6 +9,7 @@ from ..address import address
 from ..console.output import pass_on, pass_on_error
 from ..console.signals import Signals
 from ..errors import TaskmasterError
+from ..service import Service
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
@@ -27,8 +27,8 @@ def run(settings: Settings, timing: Timing) -> int:
 
     def lost(slave: str, late: Sequence[Range], awaited: bool) -> None:
         # If it takes longer the successor will say it.
-        telling = threading.Thread(target=tell, args=(slave, late, awaited),
-                                   daemon=True)
+        telling = Service('telling', lambda: tell(slave, late, awaited),
+                          supervisor.fail)
         telling.start()
         telling.join(2.0)
 

@@ -19,8 +19,9 @@ import time
 from typing import Any, Callable, NamedTuple, Sequence
 
 from .. import logs
-from ..errors import (ConfigError, KeyRefused, OperatorError, TaskmasterError,
-                      Unreachable, UsageError, VersionMismatch)
+from ..errors import (ConfigError, Fault, KeyRefused, OperatorError,
+                      TaskmasterError, Unreachable, UsageError,
+                      VersionMismatch)
 from ..service import Service
 from ..slave.parent import CONNECTED, OVER, RETIRED
 from ..timing import STANDARD, Timing
@@ -203,12 +204,13 @@ class Supervisor:
 
     def _keep(self, slot: Slot) -> None:
         """Run one child after another until one ends for good."""
-        code = OperatorError.exit_code
         try:
             code = self._keep_one(slot)
-        finally:
-            self.codes.append(code)
-            self._changed()
+        except BaseException:       # goes to `fail`, which says so first
+            self.codes.append(Fault.exit_code)
+            raise
+        self.codes.append(code)
+        self._changed()
 
     def _keep_one(self, slot: Slot) -> int:
         """Return the exit code that counts for this slot."""
