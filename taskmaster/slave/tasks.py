@@ -15,7 +15,7 @@ from typing import Any, Callable, Collection
 from ..errors import Fault, TaskmasterError
 from ..timing import Timing
 from ..usercode.handler import Handler
-from ..usercode.loop import Loop
+from ..usercode.loop import Guarded, Loop
 from ..usercode.signature import Function
 from ..usercode.tools import AsyncTools
 from .backlog import Backlog
@@ -52,8 +52,9 @@ class Tasks:
             # Not the loop's own executor, which their jobs may use up.
             with ThreadPoolExecutor(1, 'backlog') as executor:
                 waiting = _Waiting(self._backlog, executor)
-                tasks = [asyncio.ensure_future(self._task(tools, waiting))
-                         for _ in range(self._backlog.workers)]
+                tasks = [
+                    asyncio.ensure_future(Guarded(self._task(tools, waiting)))
+                    for _ in range(self._backlog.workers)]
                 await _all_of(tasks)
             beat.cancel()
             await asyncio.wait([beat])

@@ -7,14 +7,41 @@ KeyboardInterrupt: a part of one job would take all the others with it.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Coroutine
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from .. import forks
 
 # Tasks that are left over are cancelled, and have so many seconds to end.
 PATIENCE = 2.0
 
+T = TypeVar('T')
 Ending = tuple[type[BaseException], ...]
+
+
+class Guarded(Coroutine[Any, Any, T]):
+    """A coroutine of ours that no GeneratorExit of another task can close.
+
+    What a task raises is thrown into whatever awaits it.  A GeneratorExit
+    would be taken for the wish to close all that is on the way.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]):
+        self._coroutine = coroutine
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if isinstance(error[0], GeneratorExit) or error[0] is GeneratorExit:
+            error = RuntimeError('GeneratorExit, raised in a task'),
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Any:
+        return self._coroutine.__await__()
 
 
 class Loop:
@@ -42,7 +69,7 @@ class Loop:
 
     def _complete(self, main: Coroutine[Any, Any, None]) -> None:
         loop = self._loop
-        task = loop.create_task(main)
+        task = loop.create_task(Guarded(main))
         task.add_done_callback(lambda task: loop.stop())
         while not task.done():
             try:

@@ -55,6 +55,11 @@ class Server:
                   f'--log={self.folder}/log', 'start', '-o',
                   f"-k {self.folder} -c listen_addresses='' {self._settings}")
 
+    def restart(self):
+        """End all connections, and serve again."""
+        self._run('pg_ctl', '--wait', f'--timeout={PATIENCE}', '--mode=fast',
+                  f'--log={self.folder}/log', 'restart')
+
     def stop(self):
         try:
             if (self._data / 'postmaster.pid').exists():
