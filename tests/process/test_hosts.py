@@ -12,12 +12,11 @@ from programs import eventually
 
 # The children of tm-spawn get the same constants.
 FAR = '''
-import sys
 from taskmaster.supervisor import child
-from taskmaster.wire import client, connection, server
+from taskmaster.wire import client, connection
 
 TIMING = TIMING._replace(expiry=2.0)
-child.command = lambda words: [sys.executable, __file__, 'slave', *words]
+child.MAIN = __file__
 '''
 
 # Dead connections are noticed as fast, and attempts to connect take no longer.
