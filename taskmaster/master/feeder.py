@@ -58,7 +58,7 @@ class Feeder(Service):
             jobs = after_last(opened(self._source), self._skip, self._limit)
             first = next(jobs, _NONE)
             job = _copied(first)
-            self._weigh(job)
+            self._queue.weight.observe(1, _size(job))
         except BaseException as error:
             if forks.is_child():
                 forks.end_child(error)
@@ -72,19 +72,18 @@ class Feeder(Service):
 
     def _feed(self, jobs: Iterator[Any], previous: Any) -> None:
         """The hot path: once per job, without a lock."""
-        queue = self._queue
+        queue, weight, light = self._queue, self._queue.weight, self._light
         waiters = queue.waiters
         hungry = waiters.hungry
         sample = 1                  # jobs until one is weighed
         while True:
-            page, room = queue.page()
+            page, left = queue.page()
             append = page.append
-            left = room
-            while left > 0:
-                part = sample if sample < left else left
-                left -= part
-                most = len(page) + part
-                try:
+            room = left
+            try:
+                while left > 0:
+                    part = sample if sample < left else left
+                    left -= part
                     for job in islice(jobs, part):
                         if job is previous and isinstance(job, MUTABLE):
                             raise same_again(job)
@@ -92,38 +91,28 @@ class Feeder(Service):
                         append(job)
                         if hungry and not waiters.waking:
                             self._wake()
-                except Fault:
-                    raise
-                except BaseException as error:
-                    if forks.is_child():
-                        forks.end_child(error)
-                    self.error = raised(error)
-                    return
+                    if len(page) + left < room:
+                        break           # the source has ended
+                    size = _size(previous)
+                    # Of light ones nothing is to be learned.
+                    if size > light or weight.each > light:
+                        weight.observe(1, size)
+                        if weight.held() < room:
+                            room -= left
+                            break       # they are heavier than they were
+                    if sample < SAMPLE:
+                        sample = min(2 * sample, SAMPLE)
+            except Fault:
+                raise
+            except BaseException as error:
                 if forks.is_child():
-                    forks.end_child()
-                if len(page) < most:
-                    return
-                if self._weigh(previous) and queue.weight.held() < room:
-                    break           # they are heavier than they were
-                if sample < SAMPLE:
-                    sample = min(2 * sample, SAMPLE)
-            if not room:
+                    forks.end_child(error)
+                self.error = raised(error)
                 return
-
-    def _weigh(self, job: Any) -> bool:
-        """Tell the queue how heavy a job is: the first ones, then some.
-
-        Return whether it may matter.  Light ones do not, whatever is known.
-        """
-        try:
-            size = len(pickle.dumps(job, PICKLE))
-        except BaseException:       # it will fail as a job
-            return False
-        weight = self._queue.weight
-        if size < self._light and 0 < weight.each < self._light:
-            return False
-        weight.observe(1, size)
-        return True
+            if forks.is_child():
+                forks.end_child()
+            if len(page) < room or not room:
+                return
 
     def _wake(self) -> None:
         if forks.is_child():
@@ -141,6 +130,14 @@ class Feeder(Service):
         waiters = self._queue.waiters
         waiters.hungry.append(threading.Condition())
         waiters.waking = False
+
+
+def _size(job: Any) -> int:
+    """Return how many bytes it is pickled; 1 if it will fail as a job."""
+    try:
+        return len(pickle.dumps(job, PICKLE))
+    except BaseException:
+        return 1
 
 
 def _copied(job: Any) -> Any:
