@@ -31,7 +31,7 @@ COUNT = BREAK.format(module='taskmaster.console.signals',
 HANDLERS = {
     'slot': ('taskmaster.supervisor.supervisor', 'Slot.ended',
              'os._exit(3)'),
-    'printer': ('taskmaster.console.output', 'print_line',
+    'printer': ('taskmaster.console.output', 'pass_on',
                 "print('a line')"),
 }
 
