@@ -74,6 +74,9 @@ class Recorder:
         last = self._start.key
         if last is None:
             self._first = self._encoded(job)
+            doubt = self.source.doubt(job) if self.source.resumable else ''
+            if doubt:
+                log.info('%s', doubt)
             return False
         key = self.source.key(job)
         if same(key, last):

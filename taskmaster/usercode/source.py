@@ -92,6 +92,19 @@ class Source:
                 f'get_key raised {summary(error)}; correct it and start '
                 'again', traceback_of(error)) from error
 
+    def doubt(self, job: Any) -> str:
+        """Return what to say of the first job's key, or ''.
+
+        A row that is its own key is saved whole, and `last` is then a row.
+        """
+        if self._get_key is not own_key or hasattr(job, 'pk') or not (
+                isinstance(job, (tuple, list, dict, set))
+                or hasattr(job, 'keys') or hasattr(job, '__dict__')):
+            return ''
+        return (f'there is no get_key(job), so a whole {type(job).__name__} '
+                'is the key of each job, and what get_jobs gets as `last`; '
+                'have it return the id, if that is not meant')
+
 
 def own_key(job: Any) -> Any:
     """Return the primary key of a Django model, or else the job itself."""

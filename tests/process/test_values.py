@@ -275,6 +275,30 @@ def handle_jobs(jobs):
     assert 'aborted (at first ValueError: no such column)' in run.err
 
 
+@pytest.mark.parametrize('job, said', [
+    ('(n, "a")', 'a whole tuple'), ('{"id": n}', 'a whole dict'),
+    ('types.SimpleNamespace(id=n)', 'a whole SimpleNamespace'),
+    ('n', None), ('str(n)', None), ('datetime.date(2024, 1, n)', None)])
+def test_a_get_key_that_is_missing_is_noticed(work, job, said):
+    work.write('migrate.py', f'''
+import datetime
+import types
+
+
+def get_jobs(last=None):
+    for n in range(1, 4):
+        yield {job}
+
+
+def handle_job(job):
+    pass
+''')
+    run = work.finish('run', 'migrate', '1')
+    assert run.code() == 0
+    assert run.err.count('there is no get_key') == bool(said)
+    assert said is None or said in run.err
+
+
 # -- what a handler may do to its slave -----------------------------------
 
 @pytest.mark.parametrize('error', [
