@@ -1,16 +1,18 @@
 """Where master and slaves meet: HOST:PORT, and how it is written."""
 
-from typing import Any, Optional, Sequence, Tuple
+from __future__ import annotations
+
+from typing import Any, Sequence
 
 from .errors import UsageError
 
 HOST, PORT = '127.0.0.1', 3050
 ENV_HOST = 'TASKMASTER_HOST'
 
-Address = Tuple[str, int]
+Address = tuple[str, int]
 
 
-def address(text: Optional[str]) -> Address:
+def address(text: str | None) -> Address:
     """Read ``HOST[:PORT]`` or ``[HOST]:PORT``; '' or None is the default.
 
     Raises UsageError.
@@ -46,3 +48,11 @@ def is_loopback(host: str) -> bool:
     return host in ('localhost', '::1') or (
         numbers[0] == '127' and len(numbers) == 4
         and all(map(str.isdecimal, numbers)))
+
+
+def numeric(host: str) -> str:
+    """What to bind or call for a name: `localhost` is 127.0.0.1 always.
+
+    It may stand for ::1 too, and somebody else may listen there.
+    """
+    return HOST if host.lower() == 'localhost' else host

@@ -1,5 +1,9 @@
 """What the tests of the queue, the wire and the slave share."""
 
+import shutil
+import subprocess
+from types import SimpleNamespace
+
 import maria
 import postgres
 import pytest
@@ -8,7 +12,12 @@ from hypothesis import settings
 
 from taskmaster.master.session import Session
 from taskmaster.wire.client import connect as connect_to
+from taskmaster.wire.listener import UnixListener
 from taskmaster.wire.server import Manager
+from taskmaster.wire.unix import Name
+
+CERTIFY = ('openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout tls.key '
+           '-out tls.crt -subj /CN=test -addext subjectAltName=IP:127.0.0.1')
 
 # The same examples each time: what a hunt found becomes an example test.
 settings.register_profile('suite', derandomize=True, deadline=None)
@@ -44,14 +53,29 @@ def serve():
     """Serve a queue on a free port: ``serve(queue)`` gives the server."""
     servers = []
 
-    def start(queue, key=KEY, host='127.0.0.1'):
+    def start(queue, key=KEY, host='127.0.0.1', path=None, tls=None):
         server = Manager((host, 0), key).get_server()
         servers.append(server)
-        server.start(lambda: Session(queue))
+        local = None if path is None else UnixListener(Name(str(path)))
+        server.start(lambda: Session(queue), tls, local)
         return server
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope='session')
+def contexts(tmp_path_factory):
+    """What a master and its slaves need to speak TLS: serving, trusting."""
+    if shutil.which('openssl') is None:
+        pytest.skip('no openssl to make certificates')
+    from taskmaster.wire import tls
+    folder = tmp_path_factory.mktemp('tls')
+    subprocess.run(CERTIFY.split(), cwd=folder, check=True,
+                   capture_output=True)
+    return SimpleNamespace(
+        serving=tls.serving(f'{folder}/tls.crt', f'{folder}/tls.key'),
+        trusting=tls.trusting(f'{folder}/tls.crt'), folder=folder)
 
 
 @pytest.fixture

@@ -63,11 +63,12 @@ def run(settings: Settings, timing: Timing) -> int:
 def _look_for(place: Address, secret: bytes, tls: Context | None,
               timeout: float) -> Link:
     """Return a link to the master; raises Unreachable when there is none."""
-    from ..wire.client import connect
+    from ..wire.client import Connector
+    connect = Connector(place, secret, tls, timeout)
     deadline = time.monotonic() + timeout
     while True:
         try:
-            return connect(place, secret, tls)
+            return connect()
         except (OSError, EOFError) as error:
             if time.monotonic() >= deadline:
                 raise Unreachable(

@@ -32,7 +32,7 @@ def run(settings: Settings, timing: Timing) -> int:
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
-    from ..wire.client import connect
+    from ..wire.client import Connector
 
     # To a pipe too: what a handler prints is to be seen when it is printed.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -57,8 +57,8 @@ def run(settings: Settings, timing: Timing) -> int:
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)
-    slave = Slave(lambda: connect(place, secret, tls), handler, identity,
-                  settings, tell, watchdog, timing)
+    slave = Slave(Connector(place, secret, tls, settings.timeout), handler,
+                  identity, settings, tell, watchdog, timing)
     stopped: list[int] = []
 
     def stop(number: int) -> None:

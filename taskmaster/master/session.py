@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Sequence
 
-from .. import __version__
-from ..errors import ConfigError, VersionMismatch
+from ..errors import ConfigError
 from ..text import short
 from ..usercode.naming import module_of
 from ..wire.fields import BadMessage, Range
-from ..wire.messages import (PROTOCOL, Introduction, Jobs, Over, Overview,
-                             Recall, Refused, Reply, Report, Said, Stranger,
-                             Wait, Welcome)
+from ..wire.messages import (Introduction, Jobs, Over, Overview, Recall,
+                             Refused, Reply, Report, Said, Stranger, Wait,
+                             Welcome)
 from .dispatcher import Answer, Ended, Leased, Nothing, Recalled
 from .jobqueue import JobQueue
 
@@ -115,12 +114,6 @@ class Session:
 
     def _refusal(self, who: Introduction) -> Refused | None:
         name = short(self._queue.name)
-        if who.protocol != PROTOCOL:
-            return Refused(
-                VersionMismatch.exit_code,
-                f'the master is taskmaster {__version__} (protocol '
-                f'{PROTOCOL}), this slave {who.version} (protocol '
-                f'{who.protocol}); install the same version on both')
         if who.run is not None and who.run != self._queue.name:
             return Refused(
                 ConfigError.exit_code,

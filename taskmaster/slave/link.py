@@ -14,12 +14,12 @@ import random
 import time
 from typing import Any, Callable, NamedTuple
 
-from .. import __version__, logs
+from .. import logs
 from ..errors import TaskmasterError, Unreachable
 from ..text import summary
 from ..timing import STANDARD, Timing
-from ..wire.messages import (PROTOCOL, STOPPED, Introduction, Jobs, Over,
-                             Recall, Refused, Reply, Stranger, Wait)
+from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,
+                             Refused, Reply, Stranger, Wait)
 from .backlog import Backlog
 from .parent import CONNECTED, OVER
 from .watchdog import Watchdog
@@ -143,9 +143,8 @@ class LinkLoop:
         """Introduce the slave; raises when the master will not have it."""
         identity, backlog = self._identity, self._backlog
         welcome = self._link.call('hello', Introduction(
-            PROTOCOL, __version__, identity.id, identity.name,
-            backlog.workers, identity.module, self._start_id, self._run,
-            backlog.holds(), identity.after))
+            identity.id, identity.name, backlog.workers, identity.module,
+            self._start_id, self._run, backlog.holds(), identity.after))
         if isinstance(welcome, Refused):
             raise TaskmasterError(welcome.line, welcome.code)
         # The master knows of the dead one now.

@@ -4,42 +4,72 @@ from __future__ import annotations
 
 import socket
 import time
-from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Sequence, Union
 
-from ..address import Address, name_of
+from .. import logs
+from ..address import Address, name_of, numeric
 from ..errors import KeyRefused
 from ..text import summary
+from . import unix
 from .connection import STALL, Connection
 from .fields import BadMessage, line
-from .handshake import prove_to_master
+from .handshake import CLEAR, UNIX, channel_of, prove_to_master
+from .key import stretched
 from .messages import QUEUE, reply
 
 if TYPE_CHECKING:       # nobody else needs the ssl module
     from .tls import Context
 
-CONNECT = 10.0          # seconds to connect
+log = logs.logger(__name__)
+
+CONNECT = 10.0          # seconds to connect and prove the key
+TRIED = 2.0             # seconds of that, of one place among several
+REFUSED = 10.0          # seconds of refusals until the key is another
+
+_stretched = lru_cache(4)(stretched)    # a key as typed takes 48 ms each time
+
+# HOST and port, the path of a Unix socket, or some of them to try in turn.
+Place = Union[Address, str, Sequence[Union[Address, str]]]
 
 
-def connect(address: Address, key: bytes, tls: Context | None = None) -> Link:
+def connect(address: Place, key: bytes, tls: Context | None = None) -> Link:
     """Connect and prove the key; over TLS where ``tls`` is given.
 
-    Raises KeyRefused when either side does not hold it or the certificate
-    is not trusted, ConfigError when the master wants TLS, OSError or
-    EOFError when there is no master to talk to.
+    Raises KeyRefused when the key was not accepted or the certificate is
+    not trusted, another TaskmasterError for what a master that holds the
+    key refuses, OSError or EOFError when there is no master to talk to.
     """
-    conn = Connection(socket.create_connection(address, CONNECT),
-                      name_of(address))
-    conn.deadline = time.monotonic() + CONNECT
-    try:
-        if tls is not None:
-            _start_tls(conn, tls, address[0])
+    key = _stretched(key)
+    if not isinstance(address, list):
+        return _connect(address, key, tls, CONNECT)     # type: ignore
+    refused: KeyRefused | None = None
+    for place in address:
         try:
-            prove_to_master(conn, key)
-        except (AuthenticationError, AssertionError) as error:
-            raise KeyRefused(
-                f'the master at {conn.peer} holds another key; give its key '
-                'with --key or --key-file') from error
+            return _connect(place, key, tls, TRIED)
+        except KeyRefused as error:
+            refused = error
+        except (OSError, EOFError) as error:
+            failed: Exception = error
+    raise refused or failed
+
+
+def _connect(place: Address | str, key: bytes, tls: Context | None,
+             seconds: float) -> Link:
+    if isinstance(place, str):
+        conn = Connection(unix.connected(place, seconds), place)
+        channel = UNIX
+    else:
+        host, port = place
+        conn = Connection(socket.create_connection((numeric(host), port),
+                                                   seconds), name_of(place))
+        channel = CLEAR
+    conn.deadline = time.monotonic() + seconds
+    try:
+        if tls is not None and not isinstance(place, str):
+            _start_tls(conn, tls, place[0])
+            channel = channel_of(conn.certificate)
+        prove_to_master(conn, key, channel)
         dispatch(conn, None, 'accept_connection', ('slave',))
     except BadMessage as error:
         conn.close()
@@ -49,6 +79,40 @@ def connect(address: Address, key: bytes, tls: Context | None = None) -> Link:
         raise
     conn.deadline = None
     return Link(conn)
+
+
+class Connector:
+    """Connects, again and again, until what it meets is final.
+
+    Whoever is at a port can say that the key is another.  So that counts
+    only when every attempt for a while met it: the last of them raises
+    KeyRefused, those before it EOFError.
+    """
+
+    def __init__(self, place: Place, key: bytes, tls: Context | None,
+                 timeout: float):
+        self._place, self._key, self._tls = place, key, tls
+        # The last attempt within the timeout is to be late enough.
+        self._patience = min(REFUSED, 0.9 * timeout)
+        self._since: float | None = None        # refused all the time
+
+    def __call__(self) -> Link:
+        begin = time.monotonic()
+        try:
+            link = connect(self._place, self._key, self._tls)
+        except KeyRefused as error:
+            if self._since is None:
+                self._since = begin
+                if self._patience:
+                    log.warning('%s', error)
+            if time.monotonic() - self._since >= self._patience:
+                raise
+            raise EOFError('the key was refused') from error
+        except (OSError, EOFError):
+            self._since = None
+            raise
+        self._since = None
+        return link
 
 
 def dispatch(conn: Connection, ident: str | None, method: str,

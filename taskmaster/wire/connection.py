@@ -10,6 +10,7 @@ looked at before that was checked.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import json
 import socket
@@ -19,26 +20,15 @@ from collections import deque
 from itertools import islice
 from typing import Any, Callable, Iterable, Sequence
 
+from .. import forks
 from .fields import BadMessage
-from .messages import REQUEST_BYTES, Payload
+from .messages import Payload
 
 STALL = 60.0            # seconds that a frame may stand still
 CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 KEEPALIVE = (20, 5, 4)  # seconds idle, seconds between probes, probes
 USER_TIMEOUT = 45_000   # milliseconds that sent bytes may go unacknowledged
-
-TLS_ALERT = b'\x15\x03'  # how one begins: RFC 8446, 5.1 and 6.2
-PROTOCOL_VERSION = b'\x03\x00\x02\x02\x46'     # fatal, "protocol_version"
-
-
-def _int(digits: str) -> int:
-    """Reading millions of digits would take minutes, with the GIL held."""
-    if len(digits) > 20:
-        raise ValueError('a number of too many digits')
-    return int(digits)
-
-
 MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
 _BLOCK = 64             # bytes of a block of SHA-256
 
@@ -68,6 +58,13 @@ class Mac:
         return outer.digest()[:MAC_BYTES]
 
 
+def _int(digits: str) -> int:
+    """Reading millions of digits would take minutes, with the GIL held."""
+    if len(digits) > 20:
+        raise ValueError('a number of too many digits')
+    return int(digits)
+
+
 _json = json.JSONEncoder(separators=(',', ':')).encode
 _from_json = json.JSONDecoder(parse_int=_int).decode
 
@@ -89,10 +86,35 @@ class Connection:
         self._sock = sock
         self._tls = False
         self._ended = False
-        self._timeout: float | None = -1.0       # the socket's, if known
+        self._timeout: float | None = None      # the socket's
         self._begun = False         # a frame is under way
+        self._macs: tuple[Mac, Mac] | None = None   # outgoing, incoming
         self._reader = io.BufferedReader(_Incoming(self._recv_into))
-        _tune(sock)
+        sock.settimeout(None)       # whatever the operator's default is
+        forks.close_in_child(self)
+        if sock.family != socket.AF_UNIX:
+            _tune(sock)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def is_unix(self) -> bool:
+        return self._sock.family == socket.AF_UNIX
+
+    @property
+    def host(self) -> str:
+        """The peer's, without its port."""
+        return self.peer.rpartition(':')[0]
+
+    @property
+    def sock(self) -> Any:
+        """The socket, for whoever has to look at it."""
+        return self._sock
+
+    def seal(self, outgoing: bytes, incoming: bytes) -> None:
+        """Have a MAC after each frame from here on, by these keys."""
+        self._macs = Mac(outgoing), Mac(incoming)
 
     def start_tls(self, context: Any, host: str | None = None) -> None:
         """Speak TLS from here on: with the master ``host``, or as one.
@@ -108,25 +130,41 @@ class Connection:
             self.cut()
         self._sock.do_handshake()       # type: ignore[attr-defined]
 
-    def begins(self, *expected: bytes) -> bool | None:
-        """Whether what has come begins like one of these; None: nothing."""
+    @property
+    def certificate(self) -> bytes:
+        """The peer's, in DER, over TLS; it was checked."""
+        der: bytes = self._sock.getpeercert(True)   # type: ignore
+        return der
+
+    def come(self, most: int, peek: bool = False) -> bytes | None:
+        """What has come up to now: b'' at the end, None for nothing yet.
+
+        For the time before the first frame is received.  Raises OSError.
+        """
+        flags = socket.MSG_DONTWAIT | (socket.MSG_PEEK if peek else 0)
         try:
-            said = self._sock.recv(max(map(len, expected)),
-                                   socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            come: bytes = self._sock.recv(most, flags)
+            return come
         except BlockingIOError:
             return None
-        except OSError:
-            return False
-        return any(said and said.startswith(begin[:len(said)])
-                   for begin in expected)
 
-    def peek(self) -> bytes:
-        """Some of what comes next, or nothing at the end."""
-        return self._reader.peek(1)
+    def received(self, size: int) -> bytes:
+        """Exactly so many bytes, which are no frame."""
+        return bytes(self._read(size))
+
+    def say(self, body: bytes) -> None:
+        """Send a short frame, or as much of it as goes without waiting."""
+        try:
+            self._sock.send(struct.pack('!Q', len(body)) + body,
+                            socket.MSG_DONTWAIT)
+        except OSError:
+            pass
 
     def send_bytes(self, body: bytes, tail: Payload = Payload()) -> None:
-        head = struct.pack('!Q', len(body) + tail.size)
-        self._write([head + body, *tail])
+        parts = [struct.pack('!Q', len(body) + tail.size) + body, *tail]
+        if self._macs is not None:
+            parts.append(self._macs[0].next(parts))
+        self._write(parts)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         return bytes(self._frame(maxlength or self.limit))
@@ -162,16 +200,6 @@ class Connection:
             message[-1].append(memoryview(frame)[end + 1:])
         return message
 
-    def say_tls(self) -> None:
-        """Answer a peer that does not speak TLS as the RFC would have it."""
-        raw = socket.socket
-        try:
-            raw.send(self._sock, TLS_ALERT + PROTOCOL_VERSION)
-            # Closed over unread bytes it would be reset, and not be heard.
-            raw.recv(self._sock, REQUEST_BYTES, socket.MSG_DONTWAIT)
-        except OSError:
-            pass
-
     def cut(self) -> None:
         """End the connection, whichever thread is waiting on it."""
         self._ended = True
@@ -185,10 +213,15 @@ class Connection:
 
     def _frame(self, limit: int) -> bytes | bytearray:
         self._begun = False
-        size, = struct.unpack('!Q', self._read(8))
+        head = self._read(8)
+        size, = struct.unpack('!Q', head)
         if limit and size > limit:
             raise BadMessage(f'a frame of {size} bytes')
-        return self._read(size)
+        body = self._read(size)
+        if self._macs is not None and not hmac.compare_digest(
+                self._read(MAC_BYTES), self._macs[1].next((head, body))):
+            raise BadMessage('a frame that was changed on its way')
+        return body
 
     def _read(self, size: int) -> bytes | bytearray:
         """Exactly so many bytes, however many they are said to be."""

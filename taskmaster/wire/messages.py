@@ -33,8 +33,7 @@ from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
                      Range, disjoint, flag, items, line, number, optional,
                      ranges, real, record, text)
 
-PROTOCOL = 1                # raised by every change of what is said here
-PREAMBLE = b'taskmaster'    # a slave speaks first: strangers hear nothing
+PROTOCOL = 2                # raised by every change of what is said here
 
 COMPLETE, STOPPED = ENDS = 'complete', 'stopped'
 PAUSE, RESUME, RATE, STOP = COMMANDS = 'pause', 'resume', 'rate', 'stop'
@@ -100,8 +99,6 @@ class Report(NamedTuple):
 class Introduction(NamedTuple):
     """What a slave says of itself in `hello`."""
 
-    protocol: int
-    version: str            # of the package, for people
     slave: str              # its random id
     name: str               # host:pid, for people
     workers: int
@@ -137,21 +134,13 @@ def _refusals(value: Any) -> list[Refusal]:
 
 
 def introduction(value: Any) -> Introduction:
-    """Check how a slave introduces itself.
-
-    Of another protocol only its number and version are looked at.
-    """
-    if not isinstance(value, list) or len(value) < 2:
-        raise BadMessage('an introduction begins with two fields')
-    protocol, version = number(value[0]), line(value[1])
-    if protocol != PROTOCOL:
-        return Introduction(protocol, version, '', '', 1, None, None, None,
-                            [], None)
-    if len(value) != len(Introduction._fields):
+    """Check how a slave introduces itself."""
+    if (not isinstance(value, list)
+            or len(value) != len(Introduction._fields)):
         raise BadMessage('an introduction has other fields')
-    _, _, slave, name, workers, module, start, run, holds, after = value
+    slave, name, workers, module, start, run, holds, after = value
     return Introduction(
-        protocol, version, text(slave), line(name, NAME),
+        text(slave), line(name, NAME),
         number(workers, 1, WORKERS), optional(text, module),
         optional(text, start), run_name(run), ranges(holds),
         optional(text, after))

@@ -1,88 +1,64 @@
-"""The wire: a multiprocessing manager whose server can face a network.
+"""The master's end of the wire: a multiprocessing manager for a network.
 
-This is the only module that knows multiprocessing.  What is used of it is
-the manager, its server object, its framing of calls (`dispatch`) and its
-challenge of the key.  What is our own, because the library's would not do:
+What is used of the library is the manager, its server object, its framing
+of calls and its challenge of the key.  What is our own, because the
+library's would not do:
 
 - the connection (see `connection`);
-- the accepter: one that survives a full table of files or threads, and
-  bounds how many peers may be connected without having proved the key;
+- the accepter (see `accepter`): strangers cost next to nothing;
 - the serving of a connection: only the methods that are exposed, no
   tracebacks to the peer, an end at the first thing that is out of form.
 """
 
+from __future__ import annotations
+
+import multiprocessing.managers
 import resource
-import socket
-import struct
 import threading
-import time
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable
 
 from .. import logs
 from ..address import Address, name_of
 from ..errors import Unreachable
 from ..text import summary
+from .accepter import Accepter
+from .client import connect, reason
 from .connection import STALL, Connection
 from .fields import BadMessage
-from .messages import LEASE_BYTES, PREAMBLE, REQUEST_BYTES
+from .gate import Gate
+from .handshake import FIRST_BYTES, OLD_FIRST, First, prove_to_slave
+from .key import stretched
+from .listener import Listener, UnixListener
+from .messages import (LEASE_BYTES, QUEUE, REQUEST_BYTES, encoded, request)
+from .quiet import Quiet
 
 if TYPE_CHECKING:       # nobody else needs the ssl module
     from .tls import Context
 
-from .client import connect, reason
-from .handshake import managers, prove_to_slave
-from .messages import QUEUE, encoded, request
+managers: Any = multiprocessing.managers    # what we use has no types
+managers.listener_client['taskmaster'] = (Listener, connect)
 
 log = logs.logger(__name__)
 
-BACKLOG = 4096          # with the library's 16, of 1,000 slaves 813 hung
-UNPROVEN = 64           # connections that have not yet proved the key
+UNPROVEN = 1024         # connections that began a proof of the key
+MOST = 20_000           # connections, however many files there may be
 FILES = 64              # that are not for connections
-HANDSHAKE = 5.0         # seconds in all to prove it
-
-TLS_HELLO = b'\x16\x03'
-
-FIRST = struct.pack('!Q', len(PREAMBLE)) + PREAMBLE     # of a slave
-
-
-class Listener:
-    """What a manager's server listens on."""
-
-    def __init__(self, address: Address, backlog: int = BACKLOG):
-        family = socket.AF_INET6 if ':' in address[0] else socket.AF_INET
-        self._sock = socket.create_server(address, family=family,
-                                          backlog=max(backlog, BACKLOG))
-        self.address = self._sock.getsockname()[:2]
-
-    def accept(self) -> Connection:
-        sock, peer = self._sock.accept()
-        try:
-            return Connection(sock, name_of(peer))
-        except OSError:
-            sock.close()
-            raise
-
-    def close(self) -> None:
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)   # wakes accept()
-        except OSError:
-            pass
-        self._sock.close()
-
-
-managers.listener_client['taskmaster'] = (Listener, connect)
 
 
 class Server(managers.Server):          # type: ignore[misc]
     """Serves the sessions of one queue, each on a thread of its own."""
 
     public = ['accept_connection']
-    fallback_mapping: Dict[str, Any] = {}
+    fallback_mapping: dict[str, Any] = {}
 
     def start(self, open_session: Callable[[], Any],
-              tls: Optional['Context'] = None) -> None:
-        """Serve on daemon threads; ``open_session`` makes one a peer."""
+              tls: Context | None = None,
+              local: UnixListener | None = None) -> None:
+        """Serve on daemon threads; ``open_session`` makes one a peer.
+
+        ``local`` is a Unix socket to serve too; it is closed at the end.
+        """
         self.stop_event = threading.Event()
         # glibc gives freed memory back to the system, and each lease would
         # fetch it again, page by page, unless it once saw a block as large
@@ -90,98 +66,88 @@ class Server(managers.Server):          # type: ignore[misc]
         bytes(2 * LEASE_BYTES)
         self._tls = tls
         self._open_session = open_session
-        # Those that have not proved the key; whether they said the preamble.
-        self._unproven: Dict[Connection, bool] = {}
-        self._connections: Set[Connection] = set()
-        self._most = _raise_limit()
-        self._quiet = _Quiet()
-        threading.Thread(target=self.accepter, daemon=True,
+        self._doors = [self.listener] + ([local] if local else [])
+        self._unproven: dict[Connection, None] = {}     # the oldest first
+        self._connections: set[Connection] = set()
+        self._most = min(_raise_limit(), MOST)
+        self._quiet = Quiet()
+        self._gate = Gate(self.authkey, self._quiet)
+        self._accepter = Accepter(self._doors, self._gate, self._quiet,
+                                  self._serve, self._has_room,
+                                  tls is not None)
+        threading.Thread(target=self._accepter.run, daemon=True,
                          name='accepter').start()
 
     def stop(self) -> None:
         self.stop_event.set()
-        self.listener.close()
+        self._accepter.stop()
+        for door in self._doors:
+            door.close()
 
-    def accepter(self) -> None:
-        while not self.stop_event.is_set():
-            try:
-                conn = self.listener.accept()
-            except OSError as error:
-                if not self.stop_event.is_set():
-                    self._quiet.warn('cannot accept: %s', error)
-                    self._make_room(0)
-                    self.stop_event.wait(0.05)  # a full table spins else
-                continue
-            begins = conn.begins(FIRST, *([TLS_HELLO] if self._tls else []))
-            if begins is False:
-                conn.close()            # it is not worth a thread
-                self._quiet.warn('%s: no slave', conn.peer)
-                continue
-            conn.limit = REQUEST_BYTES
-            conn.deadline = time.monotonic() + HANDSHAKE
-            if not self._admit(conn, begins is True):
-                conn.close()
-                self._quiet.warn('%s turned away: all %d connections are '
-                                 'in use; raise ulimit -n', conn.peer,
-                                 self._most)
-                continue
-            try:
-                threading.Thread(target=self.handle_request, args=(conn,),
-                                 daemon=True, name=conn.peer).start()
-            except RuntimeError as error:       # no more threads
-                self._leave(conn)
-                self._quiet.warn('no thread for a connection: %s', error)
-                self._make_room(0)
-                self.stop_event.wait(0.05)
+    # -- by the accepter --------------------------------------------------
 
-    def _admit(self, conn: Connection, spoke: bool) -> bool:
-        """Take one more in, if only by cutting one that is unproven."""
+    def _has_room(self, waiting: int) -> bool:
+        """Whether one more can be had, if only by cutting an unproven one."""
         with self.mutex:
-            full = len(self._connections) >= self._most
-        if full and not self._make_room(0):
-            return False
-        self._make_room(UNPROVEN - 1)
+            full = len(self._connections) + waiting >= self._most
+        if not full or self._cut_unproven(0):
+            return True
+        if not waiting:
+            self._quiet.warn('a connection was turned away: all %d are in '
+                             'use; raise ulimit -n', self._most)
+        return False
+
+    def _serve(self, conn: Connection, first: First | None) -> bool:
+        """Give it a thread; False where there is none to be had."""
+        conn.limit = REQUEST_BYTES
+        self._cut_unproven(UNPROVEN - 1)
         with self.mutex:
             self._connections.add(conn)
-            self._unproven[conn] = spoke
-        return True
+            self._unproven[conn] = None
+        try:
+            threading.Thread(target=self._attend, args=(conn, first),
+                             daemon=True, name=conn.peer).start()
+            return True
+        except RuntimeError as error:       # no more threads
+            self._quiet.warn('no thread for a connection: %s', error)
+            self._leave(conn)
+            self._cut_unproven(0)
+            return False
 
-    def _make_room(self, most: int) -> bool:
-        """Cut one of the unproven, if there are more than so many.
-
-        The oldest of those that have not even said the preamble, if there
-        is one: strangers, who are in no position to keep slaves out.
-        """
+    def _cut_unproven(self, most: int) -> bool:
+        """Cut the oldest of the unproven, if there are more than so many."""
         with self.mutex:
             if len(self._unproven) <= most:
                 return False
-            mute = (conn for conn, spoke in self._unproven.items()
-                    if not spoke)
-            conn = next(mute, None) or next(iter(self._unproven))
+            conn = next(iter(self._unproven))
             del self._unproven[conn]
             conn.cut()
             return True
 
-    def handle_request(self, conn: Connection) -> None:
+    # -- by the thread of a connection ------------------------------------
+
+    def _attend(self, conn: Connection, first: First | None) -> None:
         """One connection, from its handshake to its end."""
         try:
             try:
-                if self._tls is not None:
-                    self._accept_tls(conn, self._tls)
-                prove_to_slave(conn, self.authkey,
-                               lambda: self._spoke(conn))
+                if first is None:
+                    first = self._first_over_tls(conn)
+                if first is None:
+                    return
+                prove_to_slave(conn, self.authkey, first)
                 ident, name, _, _ = conn.recv()
                 if (ident, name) != (None, 'accept_connection'):
                     raise BadMessage('no accept_connection')
             finally:
-                self._proven(conn)
+                with self.mutex:
+                    self._unproven.pop(conn, None)
             conn.deadline = None
             conn.patience = STALL       # a slave that lives says so
             conn.send(('#RETURN', None))
             self.serve_client(conn)
         except AuthenticationError:
             self._quiet.warn('%s does not hold the key', conn.peer)
-        except (BadMessage, AssertionError, TypeError, ValueError) as error:
+        except (BadMessage, TypeError, ValueError) as error:
             self._quiet.warn('%s: %s', conn.peer, error)
         except (EOFError, OSError) as error:
             log.debug('%s: %s', conn.peer, error)
@@ -214,15 +180,24 @@ class Server(managers.Server):          # type: ignore[misc]
         finally:
             session.close()
 
-    def _accept_tls(self, conn: Connection, tls: 'Context') -> None:
-        """On the connection's own thread, in the time of its handshake."""
+    def _first_over_tls(self, conn: Connection) -> First | None:
+        """The handshake of TLS, and the first message after it."""
+        assert self._tls is not None
         try:
-            conn.start_tls(tls)
+            conn.start_tls(self._tls)
+            said = conn.received(len(OLD_FIRST))
+            if said == OLD_FIRST:
+                self._gate.note_old(conn.peer)
+                return None
+            said += conn.received(FIRST_BYTES - len(said))
         except OSError as error:
-            why = reason(error)
-            if why == 'WRONG_VERSION_NUMBER':
-                conn.say_tls()
-            raise BadMessage(f'no TLS ({why})') from error
+            raise BadMessage(f'no TLS ({reason(error)})') from error
+        finally:
+            self._accepter.done(conn)
+        first, answer = self._gate.judge(said, self._tls.channel, conn.peer)
+        if answer:
+            conn.send_bytes(answer)
+        return first
 
     def _leave(self, conn: Connection) -> None:
         conn.close()
@@ -230,18 +205,9 @@ class Server(managers.Server):          # type: ignore[misc]
             self._unproven.pop(conn, None)
             self._connections.discard(conn)
 
-    def _spoke(self, conn: Connection) -> None:
-        with self.mutex:
-            if conn in self._unproven:
-                self._unproven[conn] = True
-
-    def _proven(self, conn: Connection) -> None:
-        with self.mutex:
-            self._unproven.pop(conn, None)
-
 
 def _raise_limit() -> int:
-    """Allow as many open files as may be; gives how many for connections.
+    """Allow as many open files as may be; how many are for connections.
 
     Some are left for what else the master opens, its state first of all.
     """
@@ -259,9 +225,9 @@ class Manager(managers.BaseManager):    # type: ignore[misc]
     """A BaseManager of which only the server is used."""
 
     def __init__(self, address: Address, key: bytes):
-        super().__init__(address, key, serializer='taskmaster')
+        super().__init__(address, serializer='taskmaster')
         self._place = address
-        self._key = key
+        self._key = stretched(key)
 
     def get_server(self) -> Server:
         """Bind the address.
@@ -275,25 +241,3 @@ class Manager(managers.BaseManager):    # type: ignore[misc]
             raise Unreachable(
                 f'cannot listen on {name_of(self._place)}: '
                 f'{error.strerror or error}; give another --host') from error
-
-
-class _Quiet:
-    """Warnings that strangers cause: of each kind one every ten seconds."""
-
-    EVERY = 10.0
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kinds: Dict[str, Tuple[float, int]] = {}  # next, left out
-
-    def warn(self, text: str, *args: Any) -> None:
-        now = time.monotonic()
-        with self._lock:
-            due, left_out = self._kinds.get(text, (0.0, 0))
-            if now < due:
-                self._kinds[text] = due, left_out + 1
-                return
-            self._kinds[text] = now + self.EVERY, 0
-        if left_out:
-            text += f' (and {left_out} more like it)'
-        log.warning(text, *args)

@@ -4,18 +4,26 @@ The key proves the slave to the master, the certificate the master to the
 slave, and nobody between them can read or change what they say.
 """
 
+from __future__ import annotations
+
 import ssl
-from typing import Optional
 
 from ..errors import ConfigError, KeyRefused
+from .handshake import channel_of
 
-Context = ssl.SSLContext
+BEGIN, END = '-----BEGIN CERTIFICATE-----', '-----END CERTIFICATE-----'
 
 # Trust a certificate that is given, whoever signed it; in ssl from 3.10 on.
 PARTIAL_CHAIN = 0x80000
 
 
-def serving(certificate: str, key: Optional[str]) -> Context:
+class Context(ssl.SSLContext):
+    """What a connection over TLS is made with."""
+
+    channel = b''       # how a master's certificate names it
+
+
+def serving(certificate: str, key: str | None) -> Context:
     """For a master: its certificate, and the private key to it.
 
     Both are files in PEM format, or one file with both.  Raises ConfigError.
@@ -29,7 +37,23 @@ def serving(certificate: str, key: Optional[str]) -> Context:
             f'cannot use the certificate {certificate} with the key '
             f'{key or certificate} ({_reason(error)}); give both in PEM '
             'format, the key without a password') from error
+    # Each connection shows the certificate that it is bound to.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.channel = channel_of(_first_of(certificate))
     return context
+
+
+def _first_of(path: str) -> bytes:
+    """The first certificate in a file, which is the one that is served."""
+    with open(path, encoding='latin-1') as file:
+        text = file.read()
+    begin = text.find(BEGIN)
+    end = text.find(END, begin)
+    if begin < 0 or end < 0:
+        raise ConfigError(f'there is no certificate in {path}; give it in '
+                          'PEM format')
+    return ssl.PEM_cert_to_DER_cert(text[begin:end + len(END)])
 
 
 def trusting(authority: str) -> Context:
@@ -55,7 +79,7 @@ def _context(protocol: int) -> Context:
     return context
 
 
-def refusal(error: OSError, peer: str) -> Optional[KeyRefused]:
+def refusal(error: OSError, peer: str) -> KeyRefused | None:
     """What to tell the person when this error is about a certificate."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         return None

@@ -134,7 +134,8 @@ def test_errors_are_one_line(work):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate')
     for words, code, says in [
-            (['status', master.host, '--key=another'], 77, '--key'),
+            (['status', master.host, '--key=another', '--timeout=0'], 77,
+             '--key'),
             (['status', '--host=127.0.0.1:1', '--timeout=0'], 69, '--host'),
             (['rate', master.host], 2, 'give a number'),
             (['pause', '5', master.host], 2, 'give a number')]:

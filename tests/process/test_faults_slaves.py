@@ -376,12 +376,17 @@ def handle_job(job):
 def test_25_another_protocol(work):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate')
-    other = 'from taskmaster.slave import link\nlink.PROTOCOL = 99\n'
+    other = 'from taskmaster.wire import messages\nmessages.PROTOCOL += 1\n'
     slave = launch(work, other, 'slave', 'migrate', master.host)
     assert slave.code() == 76
     line = slave.err.splitlines()[-1]
-    assert f'(protocol {PROTOCOL})' in line and '(protocol 99)' in line
+    assert f'(protocol {PROTOCOL})' in line
+    assert f'(protocol {PROTOCOL + 1})' in line
+    master.says(f'warning: .*protocol {PROTOCOL + 1}')
     assert not work.handled()
+    newer = launch(work, other, 'master', 'migrate', '--state=newer.state',
+                   '--host=127.0.0.1:0')
+    assert work.finish('slave', 'migrate', newer.host).code() == 76
     assert work.finish('slave', 'migrate', master.host).code() == 0
 
 
@@ -528,8 +533,7 @@ connection.USER_TIMEOUT = 1500
     link = connect(('127.0.0.1', master.port), b'sesame')
     try:
         welcome = link.call('hello', Introduction(
-            PROTOCOL, '1.0', 'deaf', 'deaf:1', 1, None, None, None, [],
-            None))
+            'deaf', 'deaf:1', 1, None, None, None, [], None))
         link._conn._sock.setsockopt(
             socket.SOL_SOCKET, names['SO_ATTACH_FILTER'], names['DROP_ALL'])
         link._conn.send(['queue', 'exchange', [

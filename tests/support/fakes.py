@@ -14,12 +14,11 @@ from taskmaster.master.ledger import BATCH
 from taskmaster.master.session import Session
 from taskmaster.slave.chunk import Chunk, Lease
 from taskmaster.wire.fields import BadMessage
-from taskmaster.wire.messages import (PROTOCOL, Jobs, Welcome, encoded, reply,
-                                      request)
+from taskmaster.wire.messages import Jobs, Welcome, encoded, reply, request
 
 LONG = 30.0         # seconds in which anything must have happened
 RUN = 'run-1'
-KEY = b'a key for tests'
+KEY = b'0123456789abcdef' * 4      # as good as random: never stretched
 
 LEASE = encoded(Jobs(1, 1, 1, b''))[0]
 BEFORE, AFTER = 'before', 'after'       # the master executed the call
@@ -85,9 +84,9 @@ class Background(threading.Thread):
 
 
 def introduction(slave='s1', start=None, holds=(), after=None, workers=1,
-                 module=None, run=None, protocol=PROTOCOL):
+                 module=None, run=None):
     """What a slave says of itself, as JSON would carry it."""
-    return [protocol, '1.0', slave, f'host:{slave}', workers, module, start,
+    return [slave, f'host:{slave}', workers, module, start,
             run, [list(pair) for pair in holds], after]
 
 

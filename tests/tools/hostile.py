@@ -30,7 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
 from fakes import KEY, introduction, report, take  # noqa: E402
 
 from taskmaster.wire.client import connect  # noqa: E402
-from taskmaster.wire.messages import PREAMBLE  # noqa: E402
+from taskmaster.wire.handshake import (CLEAR, FORM, PREAMBLE,  # noqa: E402
+                                       first_message)
 from taskmaster.wire.tls import trusting  # noqa: E402
 
 PATIENT = 5             # of each thread's silent or slow strangers at a time
@@ -44,18 +45,25 @@ def proper(data):
     return LENGTH.pack(len(data)) + data
 
 
+def first_of(key):
+    return proper(FORM.pack(*first_message(key, CLEAR)))
+
+
+COPIED = first_of(KEY)      # as if of an earlier start
 SAID = {
     'random bytes': lambda: os.urandom(random.randrange(1, 2000)),
     'HTTP': lambda: b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n',
     'TLS hello': lambda: TLS_HELLO,
-    'a plain slave': lambda: proper(PREAMBLE),
+    'a copied first message': lambda: COPIED,
+    'another key': lambda: first_of(b'another key'),
+    'a slave of an older version': lambda: proper(PREAMBLE),
     'a huge frame': lambda: LENGTH.pack(1 << 60) + b'x' * 1000,
-    'a cut handshake': lambda: proper(PREAMBLE) + proper(b'x' * 32)[:20],
-    'a wrong answer': lambda: proper(PREAMBLE) + proper(b'x' * 16),
+    'a cut first message': lambda: COPIED[:50],
+    'a wrong answer': lambda: first_of(KEY) + proper(b'x' * 16),
     'nothing': lambda: b'',
     'one byte a second': lambda: b'\0',
 }
-PATIENTLY = ('nothing', 'one byte a second', 'a plain slave')
+PATIENTLY = ('nothing', 'one byte a second', 'a copied first message')
 
 
 def strangers(address, connections, threads=20):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from taskmaster.wire import fields, messages
 from taskmaster.wire.fields import RANGES, TEXT, BadMessage
-from taskmaster.wire.messages import (PROTOCOL, FailureReport, Jobs, Over,
-                                      Overview, Recall, Refusal, Refused,
+from taskmaster.wire.messages import (FailureReport, Jobs, Over, Overview,
+                                      Recall, Refusal, Refused,
                                       Report, Said, Stranger, Wait, Welcome)
 
 
 def introduction(**fields):
-    said = dict(protocol=PROTOCOL, version='1.0', slave='id', name='host:1',
+    said = dict(slave='id', name='host:1',
                 workers=2, module='mod', start='run', run='mod x=1',
                 holds=[[1, 2]], after='before')
     said.update(fields)
@@ -24,7 +24,7 @@ def introduction(**fields):
 
 def test_an_introduction():
     who = messages.introduction(introduction())
-    assert list(who) == [PROTOCOL, '1.0', 'id', 'host:1', 2, 'mod', 'run',
+    assert list(who) == ['id', 'host:1', 2, 'mod', 'run',
                          'mod x=1', [(1, 2)], 'before']
 
 
@@ -32,13 +32,6 @@ def test_what_may_be_missing_of_it():
     who = messages.introduction(introduction(
         module=None, start=None, run=None, holds=[], after=None))
     assert (who.module, who.start, who.run, who.after) == (None,) * 4
-
-
-@pytest.mark.parametrize('protocol', [0, PROTOCOL + 1, 1 << 60])
-def test_of_another_protocol_two_fields_are_read(protocol):
-    who = messages.introduction([protocol, '9.9', object(), 'what', 'ever'])
-    assert (who.protocol, who.version) == (protocol, '9.9')
-    assert who.slave == '' and who.holds == []
 
 
 def test_a_report():
@@ -119,11 +112,9 @@ def test_what_is_shown_to_people_cannot_steer_their_terminal():
     bad = 'a\nERROR: b\x1b[2J\x07\u202e'
     report = messages.report(['run', [], [[1, bad, bad, 1, bad]],
                               [[2, 2, bad]]])
-    who = messages.introduction([messages.PROTOCOL, bad, 's', bad, 1, None,
-                                 None, None, [], None])
+    who = messages.introduction(['s', bad, 1, None, None, None, [], None])
     for shown in (report.failed[0].error, report.failed[0].cause,
-                  report.refused[0].error,
-                  who.version, who.name):
+                  report.refused[0].error, who.name):
         assert shown == 'a?ERROR: b?[2J??'
     assert report.failed[0].traceback == bad    # goes to a file, as JSON
 

@@ -48,11 +48,6 @@ def test_the_run_that_a_slave_keeps_to(queue, name, welcome):
     assert (type(reply) is not Refused) == welcome
 
 
-def test_the_protocol_is_compared_before_anything_else(queue):
-    reply = hello(Session(queue), protocol=2, module='other', run='other')
-    assert reply.code == 76
-
-
 def test_a_refused_slave_is_no_slave(queue):
     session = Session(queue)
     hello(session, module='other')

@@ -179,7 +179,7 @@ def test_the_last_job_goes_to_a_slave_that_only_seems_busy():
     master.queue.end()
     for name in ('s2', 's3'):
         master.queue.dispatcher.hello(Introduction(
-            1, '', name, name, 1, None, None, None, [], None), object())
+            name, name, 1, None, None, None, [], None), object())
     free = make(master, lambda job: None)       # no worker has come yet
     link = free._link
     link._link = master.connect()
@@ -635,8 +635,8 @@ def test_a_barred_slave_does_not_spin(workers):
     """It holds a job that may be a killer, and gets no other."""
     master = MemoryMaster([1, 2, 3])
     dispatcher, session = master.queue.dispatcher, object()
-    dispatcher.hello(Introduction(1, '', 's0', 'host:0', 1, None, None, None,
-                                  [], None), session)
+    dispatcher.hello(Introduction('s0', 'host:0', 1, None, None, None, [],
+                                  None), session)
     assert isinstance(dispatcher.exchange(
         's0', Report(RUN, [], [], []), 1, False, 0.0, session), Leased)
     gate = Gate()

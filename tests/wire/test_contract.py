@@ -52,12 +52,6 @@ class TestContract:
         assert take(door) == Stranger()
         assert door.call('give_back', RUN, []) == Stranger()
 
-    def test_another_protocol_is_refused(self, open_door):
-        forged = [99, '7.5', {'unknown': 'fields'}]
-        code, line = open_door().call('hello', forged)
-        assert code == 76
-        assert '7.5' in line and '99' in line and '\n' not in line
-
     def test_another_run_is_refused(self, open_door, queue):
         door = open_door()
         code, line = door.call(
