@@ -40,7 +40,7 @@ class Local:
         self._supervisor = Supervisor(
             Starter(slave_command(handler, bound, settings), key, settings,
                     out, progress.write_line, local=True, path=path,
-                    timing=timing),
+                    timing=timing, socket=self._master.socket),
             settings.slaves, self._ended, self._master.queue.lost, timing)
 
     @property

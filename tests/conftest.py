@@ -56,8 +56,9 @@ def serve():
     def start(queue, key=KEY, host='127.0.0.1', path=None, tls=None):
         server = Manager((host, 0), key).get_server()
         servers.append(server)
-        local = None if path is None else UnixListener(Name(str(path)))
-        server.start(lambda: Session(queue), tls, local)
+        if path is not None:
+            server.local = UnixListener(Name(str(path)))
+        server.start(lambda: Session(queue), tls)
         return server
     yield start
     for server in servers:

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, NoReturn, Sequence
 
-from ..address import Address, address, name_of
+from ..address import address, name_of
 from ..console.output import print_line
 from ..console.status import lines
 from ..errors import TaskmasterError, Unreachable, UsageError
@@ -36,7 +36,7 @@ def run(settings: Settings, timing: Timing) -> int:
     except ValueError as error:
         raise UsageError(f'rate: {error}') from None
     from ..wire.messages import Overview, Refused
-    link = _look_for(address(settings.host),
+    link = _look_for(settings.host,
                      key_of(settings, warn=False),
                      trust_of(settings), settings.timeout)
     try:
@@ -60,11 +60,12 @@ def run(settings: Settings, timing: Timing) -> int:
     return 0
 
 
-def _look_for(place: Address, secret: bytes, tls: Context | None,
+def _look_for(host: str | None, secret: bytes, tls: Context | None,
               timeout: float) -> Link:
     """Return a link to the master; raises Unreachable when there is none."""
     from ..wire.client import Connector
-    connect = Connector(place, secret, tls, timeout)
+    from ..wire.unix import places
+    connect = Connector(places(host, tls is not None), secret, tls, timeout)
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -72,7 +73,8 @@ def _look_for(place: Address, secret: bytes, tls: Context | None,
         except (OSError, EOFError) as error:
             if time.monotonic() >= deadline:
                 raise Unreachable(
-                    f'no master at {name_of(place)} ({summary(error)}); '
+                    f'no master at {name_of(address(host))} ('
+                    f'{summary(error)}); '
                     'check --host') from error
         time.sleep(0.1)
 

@@ -13,7 +13,6 @@ import sys
 from typing import Any, NoReturn, Sequence
 
 from .. import logs
-from ..address import address
 from ..console.signals import Signals
 from ..settings import Settings
 from ..timing import STANDARD, Timing
@@ -27,12 +26,13 @@ def run(settings: Settings, timing: Timing) -> int:
     import faulthandler
 
     from ..slave.link import Identity
-    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_PATH, ENV_LOCAL,
-                                ENV_QUOTA, watch_parent)
+    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_LOCAL, ENV_PATH,
+                                ENV_QUOTA, ENV_SOCKET, watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
     from ..wire.client import Connector
+    from ..wire.unix import places
 
     # To a pipe too: what a handler prints is to be seen when it is printed.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -43,8 +43,10 @@ def run(settings: Settings, timing: Timing) -> int:
         logs.at_least(logging.WARNING)
     tell = watch_parent(environ)
     watchdog = find_watchdog(environ)
-    secret, place = key_of(settings), address(settings.host)
-    tls = trust_of(settings)
+    secret, tls = key_of(settings), trust_of(settings)
+    socket_path = environ.pop(ENV_SOCKET, None)
+    where = ([socket_path] if socket_path
+             else places(settings.host, tls is not None))
     folder, path = settings.folder, environ.pop(ENV_PATH, None)
     if path is not None:            # a program's, and nothing else is
         folder, sys.path[:] = '', json.loads(path)
@@ -57,7 +59,7 @@ def run(settings: Settings, timing: Timing) -> int:
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)
-    slave = Slave(Connector(place, secret, tls, settings.timeout), handler,
+    slave = Slave(Connector(where, secret, tls, settings.timeout), handler,
                   identity, settings, tell, watchdog, timing)
     stopped: list[int] = []
 

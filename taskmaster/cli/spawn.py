@@ -22,8 +22,9 @@ log = logs.logger(__name__)
 def run(settings: Settings, timing: Timing) -> int:
     from ..supervisor.child import Starter, slave_command
     from ..supervisor.supervisor import Supervisor
-    secret, place = key_of(settings), address(settings.host)
-    tls = trust_of(settings)
+    from ..wire.unix import places
+    secret, tls = key_of(settings), trust_of(settings)
+    where = places(settings.host, tls is not None)
 
     def lost(slave: str, late: Sequence[Range], awaited: bool) -> None:
         # If it takes longer the successor will say it.
@@ -35,7 +36,7 @@ def run(settings: Settings, timing: Timing) -> int:
     def tell(slave: str, late: Sequence[Range], awaited: bool) -> None:
         from ..wire.client import connect
         try:
-            link = connect(place, secret, tls)
+            link = connect(where, secret, tls)
             try:
                 link.call('lost', slave, late, awaited)
             finally:
@@ -44,7 +45,8 @@ def run(settings: Settings, timing: Timing) -> int:
             log.debug('the master was not told: %s', error)
 
     supervisor = Supervisor(
-        Starter(slave_command(settings.target, place, settings), secret,
+        Starter(slave_command(settings.target, None if settings.host is None
+                              else address(settings.host), settings), secret,
                 settings, pass_on, pass_on_error, timing=timing),
         settings.slaves, lost=lost, timing=timing)
     stopped: list[int] = []

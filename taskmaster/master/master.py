@@ -22,13 +22,14 @@ from ..console.progress import Progress
 from ..console.status import lines
 from ..console.summary import Outcome, Summary
 from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
-                      TooManyFailures, Unreachable)
+                      TooManyFailures)
 from ..service import Service
 from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
 from ..wire.messages import COMPLETE, PAUSE, RATE, STOP, STOPPED
-from ..wire.server import Manager, Server
+from ..wire.binding import bind
+from ..wire.server import Server
 from .feeder import Feeder
 from .jobqueue import JobQueue
 from .monitor import Monitor
@@ -65,6 +66,7 @@ class Master:
         self._recorder = recorder
         self._address, self._key = address, key
         self._any_port = any_port
+        self._local = settings.host is None and tls is None
         self._tls = tls
         self._progress = progress
         self._limit = settings.limit
@@ -89,26 +91,24 @@ class Master:
         """
         try:
             self._recorder.open()
-            self._server = self._bind()
+            self._server = bind(self._address, self._key, self._local,
+                                self._any_port)
             address: Address = self._server.address
             return address
         except BaseException:
             self.close()
             raise
 
-    def _bind(self) -> Server:
-        try:
-            return Manager(self._address, self._key).get_server()
-        except Unreachable:
-            if not self._any_port:
-                raise
-            host, _ = self._address
-            return Manager((host, 0), self._key).get_server()
+    @property
+    def socket(self) -> str | None:
+        """The path of the Unix socket that is served, if any."""
+        local = None if self._server is None else self._server.local
+        return None if local is None else local.path
 
     def close(self) -> None:
         """Let go of the port, the files and the lock."""
         if self._server is not None:
-            self._server.listener.close()
+            self._server.close()
         self._recorder.close()
 
     def run(self) -> int:

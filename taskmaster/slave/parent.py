@@ -21,7 +21,8 @@ ENV_NEWS = 'TASKMASTER_NEWS'
 # after how many jobs to retire, whether the master is in the parent,
 ENV_QUOTA = 'TASKMASTER_QUOTA'
 ENV_LOCAL = 'TASKMASTER_LOCAL'
-# and a program's sys.path, as JSON.
+# the Unix socket of that one, and a program's sys.path, as JSON.
+ENV_SOCKET = 'TASKMASTER_SOCKET'
 ENV_PATH = 'TASKMASTER_PATH'
 
 # What a child may tell; one that exits without is not believed.

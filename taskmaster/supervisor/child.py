@@ -22,7 +22,7 @@ from ..service import Service
 from ..settings import ENV_KEY, Settings, flags
 from ..slave import watchdog
 from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT, ENV_PATH,
-                            ENV_LOCAL, ENV_QUOTA)
+                            ENV_LOCAL, ENV_QUOTA, ENV_SOCKET)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
@@ -133,7 +133,8 @@ class Starter:
     ``key`` reaches them in their environment, where only this user can
     read it.  ``out`` and ``err`` are given what they print, line by line.
     Where they are ``local`` the master is in this process: it says for them
-    what goes as it should, and is there as long as they are; ``path`` is
+    what goes as it should, and is there as long as they are; ``socket`` is
+    the Unix socket that it serves, if any; ``path`` is
     the `sys.path` of a program, where they find its modules.  They run in the
     folder of the settings, wherever the operator's code has gone since.
 
@@ -144,7 +145,8 @@ class Starter:
     def __init__(self, command: Sequence[str], key: bytes, settings: Settings,
                  out: Callable[[str], None], err: Callable[[str], None],
                  local: bool = False, path: Sequence[str] | None = None,
-                 timing: Timing = STANDARD):
+                 timing: Timing = STANDARD, socket: str | None = None):
+        self._socket = socket
         self._command = list(command)
         self._key = key
         self._settings = settings
@@ -170,6 +172,8 @@ class Starter:
             environ[ENV_PATH] = json.dumps(self._path)
         if self._local:
             environ[ENV_LOCAL] = '1'
+        if self._socket is not None:
+            environ[ENV_SOCKET] = self._socket
         if self._settings.max_jobs_per_slave is not None:
             environ[ENV_QUOTA] = str(self._settings.max_jobs_per_slave)
         with forks.none_now(), ExitStack() as theirs, ExitStack() as ours:
@@ -234,12 +238,17 @@ def _pass_on(stream: IO[str] | None, line: Callable[[str], None],
     return printer
 
 
-def slave_command(target: str, address: Address,
+def slave_command(target: str, address: Address | None,
                   settings: Settings) -> list[str]:
-    """Return the command line of a child of `tm-run` or `tm-spawn`."""
-    host, port = address
-    settings = settings._replace(host=name_of((HERE.get(host, host), port)),
-                                 key=None, key_file=None)
+    """Return the command line of a child of `tm-run` or `tm-spawn`.
+
+    Without an ``address`` it looks where everybody on this machine does.
+    """
+    settings = settings._replace(host=None, key=None, key_file=None)
+    if address is not None:
+        host, port = address
+        settings = settings._replace(
+            host=name_of((HERE.get(host, host), port)))
     # What multiprocessing gives its own children: -O, -X, -W and the like.
     interpreter: list[str] = (
         subprocess._args_from_interpreter_flags())  # type: ignore

@@ -43,6 +43,8 @@ def connect(address: Place, key: bytes, tls: Context | None = None) -> Link:
     key = _stretched(key)
     if not isinstance(address, list):
         return _connect(address, key, tls, CONNECT)     # type: ignore
+    if len(address) == 1:
+        return _connect(address[0], key, tls, CONNECT)
     refused: KeyRefused | None = None
     for place in address:
         try:

@@ -51,14 +51,11 @@ class Server(managers.Server):          # type: ignore[misc]
 
     public = ['accept_connection']
     fallback_mapping: dict[str, Any] = {}
+    local: UnixListener | None = None       # a Unix socket to serve too
 
     def start(self, open_session: Callable[[], Any],
-              tls: Context | None = None,
-              local: UnixListener | None = None) -> None:
-        """Serve on daemon threads; ``open_session`` makes one a peer.
-
-        ``local`` is a Unix socket to serve too; it is closed at the end.
-        """
+              tls: Context | None = None) -> None:
+        """Serve on daemon threads; ``open_session`` makes one a peer."""
         self.stop_event = threading.Event()
         # glibc gives freed memory back to the system, and each lease would
         # fetch it again, page by page, unless it once saw a block as large
@@ -66,7 +63,7 @@ class Server(managers.Server):          # type: ignore[misc]
         bytes(2 * LEASE_BYTES)
         self._tls = tls
         self._open_session = open_session
-        self._doors = [self.listener] + ([local] if local else [])
+        self._doors = [self.listener] + ([self.local] if self.local else [])
         self._unproven: dict[Connection, None] = {}     # the oldest first
         self._connections: set[Connection] = set()
         self._most = min(_raise_limit(), MOST)
@@ -81,8 +78,13 @@ class Server(managers.Server):          # type: ignore[misc]
     def stop(self) -> None:
         self.stop_event.set()
         self._accepter.stop()
-        for door in self._doors:
-            door.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of port and socket, also where it was never started."""
+        self.listener.close()
+        if self.local is not None:
+            self.local.close()
 
     # -- by the accepter --------------------------------------------------
 

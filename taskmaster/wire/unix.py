@@ -14,6 +14,7 @@ import struct
 from typing import Any
 
 from .. import forks, logs
+from ..address import HOST, PORT, Address, address
 from ..errors import ConfigError
 from .key import make_folder, users_file
 
@@ -149,3 +150,14 @@ def is_ours(sock: socket.socket) -> bool:
     else:
         return True
     return uid in (os.geteuid(), 0)
+
+
+def places(host: str | None, tls: bool) -> list[Address | str]:
+    """Where to look for the master, in turn; ``host`` is as it was given."""
+    if host or tls:
+        return [address(host)]
+    try:
+        return [path_of(PORT), (HOST, PORT)]
+    except Unusable as error:
+        log.debug('no Unix socket: %s', error)
+        return [(HOST, PORT)]

@@ -27,7 +27,7 @@ FOREVER = 1000.0    # only a wake-up ends such a wait in time
 
 def hello(queue, slave='s1', workers=1, session=SESSION, after=None):
     queue.dispatcher.hello(Introduction(
-        1, '1.0', slave, f'host:{slave}', workers, None, None, None, [],
+        slave, f'host:{slave}', workers, None, None, None, [],
         after), session)
 
 
@@ -520,7 +520,7 @@ def test_counts_are_of_one_moment():
 def test_a_call_on_an_old_connection_is_given_nothing():
     """Its reply would never arrive, and nobody would notice."""
     queue = JobQueue(10, RUN)
-    who = Introduction(1, '1.0', 's1', 'host:1', 1, None, RUN, None, [], None)
+    who = Introduction('s1', 'host:1', 1, None, RUN, None, [], None)
     old, new = object(), object()
     queue.dispatcher.hello(who, old)
     call = Background(lambda: ask(queue, wait=FOREVER, session=old))

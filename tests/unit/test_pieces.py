@@ -148,7 +148,7 @@ class World:
 
     def hello(self, slave, after=None):
         self.dispatcher.hello(Introduction(
-            1, '1.0', slave, slave, 1, None, RUN, None, [], after), None)
+            slave, slave, 1, None, RUN, None, [], after), None)
 
     def ask(self, slave, want=1, done=(), failed=(), refused=()):
         return self.dispatcher.exchange(slave, Report(
