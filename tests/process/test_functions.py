@@ -421,10 +421,10 @@ def test_a_slave_that_cannot_be_started_at_first(work):
     """As where there are no more files or processes for a moment."""
     work.write('migrate.py', NUMBERS)
     run = launch(work, '''
-from taskmaster.supervisor import supervisor
+from taskmaster.supervisor import child
 
-supervisor.BACKOFF = 0.01
-start, failed = supervisor.subprocess.Popen, []
+TIMING = TIMING._replace(restart=0.01)
+start, failed = child.subprocess.Popen, []
 
 
 def popen(*arguments, **options):
@@ -434,7 +434,7 @@ def popen(*arguments, **options):
     return start(*arguments, **options)
 
 
-supervisor.subprocess.Popen = popen
+child.subprocess.Popen = popen
 ''', 'run', 'migrate', '1', '--job-timeout=9')
     assert run.code() == 0
     assert run.err.count('slave 0 cannot be started: ') == 2
