@@ -22,6 +22,7 @@ from typing import Any, Callable, Iterable, Sequence
 
 from .. import forks
 from .fields import BadMessage
+from .large import Large
 from .messages import Payload
 
 STALL = 60.0            # seconds that a frame may stand still
@@ -81,6 +82,7 @@ class Connection:
         self.deadline: float | None = None   # of all that comes, or None
         self.patience: float | None = STALL  # until a frame begins
         self.limit = 0              # bytes of a frame, or 0: no limit
+        self.large: Large | None = None     # if what comes is bounded
         # Called when a part of a frame has gone out and more is to go.
         self.progress: Callable[[], None] | None = None
         self._sock = sock
@@ -183,8 +185,17 @@ class Connection:
             body += b'\n'
         self.send_bytes(body, tail)
 
-    def recv(self) -> Any:
+    def recv_request(self, check: Callable[[Any], Any]) -> Any:
+        """What ``check`` makes of the next message, of somebody who asks."""
+        assert self.large is not None
         frame = self._frame(self.limit)
+        with self.large.reading(self, frame):
+            return check(self._message(frame))
+
+    def recv(self) -> Any:
+        return self._message(self._frame(self.limit))
+
+    def _message(self, frame: bytes | bytearray) -> Any:
         end = frame.find(b'\n')
         try:
             message = _from_json(
@@ -217,6 +228,8 @@ class Connection:
         size, = struct.unpack('!Q', head)
         if limit and size > limit:
             raise BadMessage(f'a frame of {size} bytes')
+        if self.large is not None:
+            self.large.begin(self, size)
         body = self._read(size)
         if self._macs is not None and not hmac.compare_digest(
                 self._read(MAC_BYTES), self._macs[1].next((head, body))):

@@ -29,6 +29,7 @@ from .fields import BadMessage
 from .gate import Gate
 from .handshake import FIRST_BYTES, OLD_FIRST, First, prove_to_slave
 from .key import stretched
+from .large import Large
 from .listener import Listener, UnixListener
 from .messages import (LEASE_BYTES, QUEUE, REQUEST_BYTES, encoded, request)
 from .quiet import Quiet
@@ -68,6 +69,7 @@ class Server(managers.Server):          # type: ignore[misc]
         self._connections: set[Connection] = set()
         self._most = min(_raise_limit(), MOST)
         self._quiet = Quiet()
+        self._large = Large()
         self._gate = Gate(self.authkey, self._quiet)
         self._accepter = Accepter(self._doors, self._gate, self._quiet,
                                   self._serve, self._has_room,
@@ -101,7 +103,7 @@ class Server(managers.Server):          # type: ignore[misc]
 
     def _serve(self, conn: Connection, first: First | None) -> bool:
         """Give it a thread; False where there is none to be had."""
-        conn.limit = REQUEST_BYTES
+        conn.limit, conn.large = REQUEST_BYTES, self._large
         self._cut_unproven(UNPROVEN - 1)
         with self.mutex:
             self._connections.add(conn)
@@ -162,10 +164,7 @@ class Server(managers.Server):          # type: ignore[misc]
         conn.progress = session.heard   # it cannot speak while it listens
         try:
             while not self.stop_event.is_set():
-                ident, name, args, kwds = conn.recv()
-                if ident != QUEUE or kwds:
-                    raise BadMessage('a call of what is not served')
-                args = request(name, args)
+                name, args = conn.recv_request(_checked)
                 try:
                     result = encoded(getattr(session, name)(*args))
                 except BadMessage:
@@ -178,7 +177,7 @@ class Server(managers.Server):          # type: ignore[misc]
                     return
                 conn.send(('#RETURN', result))
                 # Or they stay until the next call, which may not come.
-                del args, kwds, result
+                del args, result
         finally:
             session.close()
 
@@ -206,6 +205,14 @@ class Server(managers.Server):          # type: ignore[misc]
         with self.mutex:
             self._unproven.pop(conn, None)
             self._connections.discard(conn)
+
+
+def _checked(call: Any) -> tuple[str, list[Any]]:
+    """The name of a method and its arguments, as they are to be used."""
+    ident, name, args, kwds = call
+    if ident != QUEUE or kwds:
+        raise BadMessage('a call of what is not served')
+    return name, request(name, args)
 
 
 def _raise_limit() -> int:

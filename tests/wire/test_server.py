@@ -17,7 +17,7 @@ from fakes import (KEY, LONG, RUN, Background, Clock, greet, introduction,
 from taskmaster.wire.connection import Connection
 from taskmaster.errors import Unreachable
 from taskmaster.master.jobqueue import JobQueue
-from taskmaster.wire import client, handshake
+from taskmaster.wire import client, handshake, large
 from taskmaster.wire import server as serving
 from taskmaster.wire.messages import REQUEST_BYTES
 
@@ -155,6 +155,29 @@ def test_a_wrong_frame_ends_the_connection(server, member, queue, said):
         conn._sock.sendall(said + conn._macs[0].next([said]))
     gone(conn)
     until(lambda: queue.sessions == 0)
+    a_slave_is_served(server)
+
+
+def test_json_of_many_items_is_refused_before_it_is_read(server, member):
+    """In memory it would be forty times as large."""
+    conn = member()
+    conn.send_bytes(b'["queue","exchange",[' + b'[[]],' * 700_000
+                    + b'0],{}]')
+    gone(conn)
+    a_slave_is_served(server)
+
+
+def test_half_messages_are_cut_when_there_are_too_many(
+        server, member, monkeypatch):
+    """The oldest: an honest one is under way for a moment."""
+    monkeypatch.setattr(large, 'MOST', 2_500_000)
+    half = struct.pack('!Q', 1_000_000) + b'x' * 500_000
+    conns = [member() for _ in range(5)]
+    for conn in conns:
+        conn._sock.sendall(half)
+    for conn in conns[:3]:
+        gone(conn)
+    assert len(server._large._under_way) == 2
     a_slave_is_served(server)
 
 
