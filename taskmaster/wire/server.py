@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from .. import logs
 from ..address import Address, name_of
-from ..errors import Unreachable
+from ..errors import TaskmasterError, Unreachable
+from ..service import Service
 from ..text import summary
 from .accepter import Accepter
 from .client import connect, reason
@@ -55,8 +56,13 @@ class Server(managers.Server):          # type: ignore[misc]
     local: UnixListener | None = None       # a Unix socket to serve too
 
     def start(self, open_session: Callable[[], Any],
-              tls: Context | None = None) -> None:
-        """Serve on daemon threads; ``open_session`` makes one a peer."""
+              tls: Context | None = None,
+              failed: Callable[[TaskmasterError], None] = lambda error: None
+              ) -> None:
+        """Serve on daemon threads; ``open_session`` makes one a peer.
+
+        ``failed`` is told, as of a Service, if nobody is let in any more.
+        """
         self.stop_event = threading.Event()
         # glibc gives freed memory back to the system, and each lease would
         # fetch it again, page by page, unless it once saw a block as large
@@ -74,8 +80,7 @@ class Server(managers.Server):          # type: ignore[misc]
         self._accepter = Accepter(self._doors, self._gate, self._quiet,
                                   self._serve, self._has_room,
                                   tls is not None)
-        threading.Thread(target=self._accepter.run, daemon=True,
-                         name='accepter').start()
+        Service('accepter', self._accepter.run, failed).start()
 
     def stop(self) -> None:
         self.stop_event.set()

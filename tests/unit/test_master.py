@@ -5,6 +5,7 @@ queue, without a connection.
 """
 
 import logging
+import socket
 import threading
 import time
 
@@ -380,6 +381,11 @@ def in_feeder_waking(master):
     master.queue.waiters.feed_one = fail
 
 
+def in_accepter(master):
+    master._server.listener.accept = fail
+    socket.create_connection(master._server.address, LONG).close()
+
+
 def in_main(master):
     master._progress.update = fail
 
@@ -393,9 +399,10 @@ def in_main_deciding(master):
 
 
 @pytest.mark.parametrize('plant', [
-    in_saver, in_saver_for_failures, in_expirer, in_pacer, in_throttle,
-    in_counter, in_feeder, in_feeder_later, in_feeder_waking, in_main,
-    in_main_looking, in_main_deciding], ids=lambda plant: plant.__name__)
+    in_accepter, in_saver, in_saver_for_failures, in_expirer, in_pacer,
+    in_throttle, in_counter, in_feeder, in_feeder_later, in_feeder_waking,
+    in_main, in_main_looking, in_main_deciding],
+    ids=lambda plant: plant.__name__)
 def test_a_fault_in_a_thread_ends_the_run(make, tmp_path, caplog, plant):
     """With 70 and the traceback; what is done and what failed is saved."""
     def endless(last=0):
