@@ -380,8 +380,8 @@ def setup():
     block('at the end')
     record('end')
 ''')
-    run = launch(work, 'from taskmaster.supervisor import supervisor\n'
-                 'supervisor.GRACE = 0.2', 'run', 'migrate', '1')
+    run = launch(work, 'TIMING = TIMING._replace(close=0.2)', 'run',
+                 'migrate', '1')
     run.says('^waiting for slaves to end what follows the yield of setup$',
              times=3)
     work.touch('go')

@@ -406,6 +406,31 @@ def test_no_master_within_the_timeout():
     assert clock.now == 1005
 
 
+def test_a_master_in_the_parent_may_be_gone_for_long():
+    """The parent was stopped, by a debugger say; its end would be noticed."""
+    clock = Clock()
+    master = MemoryMaster([])
+    served = []
+
+    def connect():
+        if len(served) in (1, 2):
+            clock.forward(100)
+            served.append(None)
+            raise TimeoutError('timed out')
+        served.append(master.connect())
+        return served[-1]
+
+    slave = of(connect, identity=Identity('s1', 'host:1', local=True),
+               timeout=5, clock=clock)
+    working = Background(slave.run)
+    until(lambda: 'exchange' in methods(master))
+    served[0].cut()
+    until(lambda: methods(master).count('hello') == 2)
+    master.finish()
+    working.result()
+    assert len(served) == 4
+
+
 def test_the_timeout_counts_from_the_last_word_of_a_master():
     clock = Clock()
     master = MemoryMaster([])
