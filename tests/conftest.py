@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import maria
 import postgres
 import pytest
+from certificates import CERTIFY
 from fakes import KEY, Direct
 from hypothesis import settings
 
@@ -15,9 +16,6 @@ from taskmaster.wire.client import connect as connect_to
 from taskmaster.wire.listener import UnixListener
 from taskmaster.wire.server import Manager
 from taskmaster.wire.unix import Name
-
-CERTIFY = ('openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout tls.key '
-           '-out tls.crt -subj /CN=test -addext subjectAltName=IP:127.0.0.1')
 
 # The same examples each time: what a hunt found becomes an example test.
 settings.register_profile('suite', derandomize=True, deadline=None)

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from programs import NUMBERS, eventually
+from programs import NUMBERS, eventually, needs_package
 
 HEAD = NUMBERS.replace("count='1000'", "count='5'")
 
@@ -323,7 +323,7 @@ def handle_job(job):
     ('eventlet', 'import eventlet; eventlet.monkey_patch()')])
 @pytest.mark.parametrize('name', ['run', 'master', 'slave', 'spawn'])
 def test_patches_that_come_too_late_are_refused(work, name, package, patch):
-    pytest.importorskip(package)
+    needs_package(package)
     work.write('migrate.py', f'{patch}\n' + NUMBERS)
     words = ['2'] if name in ('run', 'spawn') else []
     program = work.finish(name, 'migrate', *words,

@@ -7,7 +7,7 @@ recorded when what it had done elsewhere has come back.
 import signal
 
 import pytest
-from programs import eventually
+from programs import eventually, needs_package
 
 JOBS = 60
 
@@ -372,7 +372,7 @@ def stopped_and_resumed(work):
 def needs(name):
     package = name.partition('.')[0]
     if package in PACKAGES:
-        pytest.importorskip(package)
+        needs_package(package)
 
 
 @pytest.mark.parametrize('name', HANDLERS)

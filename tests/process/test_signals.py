@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import NUMBERS, eventually
+from programs import NUMBERS, eventually, needs_package
 
 # What takes the wake-up descriptor, or the signals, before job 5 is begun.
 TAKERS = {
@@ -111,7 +111,7 @@ def ours(program, number):
 def started(work, taker, *words):
     """A master, and a slave at job 5."""
     if taker in ('uvloop', 'trio'):
-        pytest.importorskip(taker)
+        needs_package(taker)
     work.write('migrate.py', NUMBERS)
     work.write('taker.py', WORK + TAKERS[taker])
     master = work.start('master', 'migrate', 'count=20')

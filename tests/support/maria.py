@@ -45,13 +45,16 @@ class Server:
         if self._as:
             shutil.chown(self.folder, self._as['user'])
         self.folder.chmod(0o755)
+        made = subprocess.run(
+            [find('mariadb-install-db', 'mysql_install_db'),
+             '--no-defaults', f'--datadir={self._data}', '--skip-test-db',
+             '--auth-root-authentication-method=normal'],
+            cwd=self.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, **self._as)
+        if made.returncode:
+            raise RuntimeError(made.stdout.decode(errors='replace'))
         with open(self.folder / 'log', 'wb') as log:
-            subprocess.run(
-                [find('mariadb-install-db', 'mysql_install_db'),
-                 '--no-defaults', f'--datadir={self._data}',
-                 '--skip-test-db', '--auth-root-authentication-method=normal'],
-                check=True, cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, **self._as)
             self._server = subprocess.Popen(
                 [find('mariadbd', 'mysqld'), '--no-defaults',
                  f'--datadir={self._data}', f'--socket={self.socket}',

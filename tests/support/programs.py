@@ -1,6 +1,7 @@
 """The real scripts in a folder of their own: started, watched, counted."""
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 import taskmaster
 
@@ -73,6 +76,15 @@ def eventually(condition, what='it'):
             return value
         assert time.monotonic() < deadline, f'{what} did not happen'
         time.sleep(POLL)
+
+
+def needs_package(name):
+    """Skip the test where a package that its programs use is not there.
+
+    It is not imported: eventlet would warn of each fork that comes after.
+    """
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f'{name} is not installed')
 
 
 def can_listen(host, port):

@@ -124,7 +124,7 @@ def elsewhere(contexts, tmp_path):
     """Somebody else's certificate, which a slave may trust too."""
     import subprocess
 
-    from conftest import CERTIFY
+    from certificates import CERTIFY
 
     from taskmaster.wire import tls
     subprocess.run(CERTIFY.split(), cwd=tmp_path, check=True,
