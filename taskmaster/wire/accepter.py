@@ -65,7 +65,6 @@ class Accepter:
 
     def __init__(self, doors: Sequence[Door], gate: Gate, quiet: Quiet,
                  serve: Serve, room: Callable[[int], bool], tls: bool):
-        self._doors = doors
         self._gate = gate
         self._quiet = quiet
         self._serve = serve
@@ -85,6 +84,10 @@ class Accepter:
         self._line: dict[Connection, None] = {}     # the oldest first
         self._lock = threading.Lock()
         self._slots: dict[Connection, float] = {}   # since when
+        # Before there is a thread: whoever stops it closes the doors.
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        for door in doors:
+            self._selector.register(door, selectors.EVENT_READ)
 
     def run(self) -> None:
         try:

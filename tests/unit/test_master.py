@@ -33,8 +33,10 @@ def numbers(last=0, count='20'):
 
 
 @pytest.fixture
-def make(tmp_path, caplog):
+def make(tmp_path, caplog, monkeypatch):
     """``make(get_jobs, ...)``: an open master, and what it keeps on disk."""
+    # Where the name of its socket is: each test is a user of its own.
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'config'))
     caplog.set_level(logging.INFO)
     made = []
 
