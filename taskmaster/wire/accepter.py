@@ -74,10 +74,6 @@ class Accepter:
         self._wake, self._woken = socket.socketpair()
         for holder in self._wake, self._woken, self._selector:
             forks.close_in_child(holder)
-        # Here already: `stop` may come before the thread runs.
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        for door in self._doors:
-            self._selector.register(door, selectors.EVENT_READ)
         self._stopping = threading.Event()
         # What was heard of a first message that is not whole.
         self._heard: dict[Connection, bytes] = {}
