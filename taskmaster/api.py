@@ -56,6 +56,7 @@ class Taskmaster:
             retry_failed: bool = False,
             dry_run: bool = False,
             limit: int | str | None = None,
+            max_runtime: Number | None = None,
             total: int | str | None = None,
             rate: Number | None = None,
             threads: int | str = 1,

@@ -63,12 +63,14 @@ class Inline:
         self._progress = progress
         self._too_many = settings.max_failures.reached
         self._limit = settings.limit
+        self._max_runtime = settings.max_runtime
+        self._option = ''           # that ended it early
         self._total = settings.total
         self._summary = Summary()
         self._name = f'{socket.gethostname()}:{os.getpid()}'
         self._finished = 0          # jobs of this start
         self._last: Any = None      # of them
-        self._saved = time.monotonic()
+        self._began = self._saved = time.monotonic()
         self._jobs: list[Any] = []          # of the present chunk, as yielded
         self._interrupt: list[bool] = []    # of the present chunk
         forks.call_in_child(self._in_child)
@@ -81,7 +83,6 @@ class Inline:
         """
         recorder = self._recorder
         recorder.open()
-        limited = False
         try:
             self._progress.start(recorder.count)
             code = None
@@ -91,9 +92,9 @@ class Inline:
                     Loop(ENDING).run(self._work_async())
                 else:
                     self._work()
-                limited = (self._limit is not None
-                           and self._finished >= self._limit)
-                self._save(complete=not limited)
+                if self._limit is not None and self._finished >= self._limit:
+                    self._option = '--limit'
+                self._save(complete=not self._option)
                 recorder.finish()
                 code = EX_FAILED_JOBS if recorder.failed else 0
                 return code
@@ -111,7 +112,7 @@ class Inline:
                     if code is not None:
                         self._summary.say(Outcome(
                             code, self._finished, recorder.failed,
-                            recorder.failures.path, limited=limited))
+                            recorder.failures.path, option=self._option))
         finally:
             recorder.close()
 
@@ -140,6 +141,9 @@ class Inline:
             raise raised(theirs) from theirs
         previous = None
         while error is None:
+            if self._out_of_time():
+                self._option = '--max-runtime'
+                return
             some: list[Any] = []
             try:
                 for job in islice(jobs, size):
@@ -157,6 +161,10 @@ class Inline:
             elif error is None:
                 return
         raise raised(error) from error
+
+    def _out_of_time(self) -> bool:
+        return (self._max_runtime is not None
+                and time.monotonic() - self._began >= self._max_runtime)
 
     def _copies(self, jobs: list[Any]) -> Iterator[Chunk]:
         """Hand out what a slave would get: what comes out of a pickle.

@@ -7,120 +7,17 @@ table of options are held against it by tests.
 """
 
 # No `from __future__ import annotations`: the table is read from them.
-import operator
 import os
 from typing import (Annotated, Any, Callable, Dict, List, Mapping, NamedTuple,
                     Optional, Tuple)
 
 from .address import ENV_HOST, HOST, PORT
+from .converters import (ENOUGH_JOBS, LEVELS, NUMBERS, MaxFailures,
+                         as_job_seconds, as_level, as_max_failures,
+                         as_natural, as_positive, as_rate, as_seconds,
+                         as_threads, kind_of, typed)
 
 ENV_KEY = 'TASKMASTER_KEY'
-
-# Coroutines or threads of one slave, at most.
-MOST_THREADS = 10_000
-# Jobs a second, above any rate.
-MOST_RATE = 1e9
-# Seconds, above any time: thirty years, which every call can wait.
-MOST_SECONDS = 1e9
-# Finished jobs before a share of failed ones means something.
-ENOUGH_JOBS = 100
-
-
-class MaxFailures(NamedTuple):
-    """When to stop a run: after so many failed jobs, or such a share."""
-
-    jobs: Optional[int] = None
-    share: Optional[float] = None        # of the finished ones, 0.05 for 5%
-
-    def reached(self, failed: int, finished: int) -> bool:
-        """Return whether ``failed`` of ``finished`` jobs stop the run."""
-        if self.share is not None:
-            return finished >= ENOUGH_JOBS and failed > self.share * finished
-        return self.jobs is not None and failed >= self.jobs
-
-    def __str__(self) -> str:
-        return str(self.jobs if self.share is None
-                   else f'{100 * self.share:g}%')
-
-
-# -- converters: from what is typed, or ValueError that says why not ------
-
-def number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f'{text!r} is no number') from None
-
-
-def whole(text: str, least: int, most: Optional[int] = None) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f'{text!r} is no whole number') from None
-    if value < least:
-        raise ValueError(f'must be at least {least}' if least
-                         else 'must not be negative')
-    if most is not None and value > most:
-        raise ValueError(f'must be at most {most}')
-    return value
-
-
-def as_positive(text: str) -> int:
-    return whole(text, 1)
-
-
-def as_natural(text: str) -> int:
-    return whole(text, 0)
-
-
-def as_threads(text: str) -> int:
-    return whole(text, 1, MOST_THREADS)
-
-
-def as_seconds(text: str) -> float:
-    value = number(text)
-    if not 0 <= value < MOST_SECONDS:
-        raise ValueError('must be a number of seconds')
-    return value
-
-
-def as_job_seconds(text: str) -> float:
-    value = as_seconds(text)
-    if value < 0.01:
-        raise ValueError('must be at least 0.01')
-    return value
-
-
-def as_rate(text: str) -> Optional[float]:
-    """Return jobs a second; None for ``off``."""
-    if text == 'off':
-        return None
-    value = number(text)
-    if not 0 < value <= MOST_RATE:
-        raise ValueError('must be above 0, or "off"')
-    return value
-
-
-def as_max_failures(text: str) -> MaxFailures:
-    """Return what ``N`` or ``N%`` means."""
-    if not text.endswith('%'):
-        return MaxFailures(jobs=as_positive(text))
-    value = number(text[:-1])
-    if not 0 <= value <= 100:
-        raise ValueError('must be between 0% and 100%')
-    return MaxFailures(share=value / 100)
-
-
-def as_level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError(f'must be one of {", ".join(LEVELS)}')
-    return text
-
-
-LEVELS = 'debug', 'info', 'warning', 'error'
-
-NUMBERS = (as_positive, as_natural, as_threads, as_seconds, as_job_seconds,
-           as_rate, as_max_failures)
 
 
 class Setting(NamedTuple):
@@ -218,6 +115,9 @@ class Settings(NamedTuple):
         'how fast get_jobs is', None)] = False
     limit: Annotated[Optional[int], Setting(
         RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')] = None
+    max_runtime: Annotated[Optional[float], Setting(
+        RUNS, 'end, resumably, after so many seconds; jobs in hand are '
+        'finished first', as_seconds, metavar='S', unit='seconds')] = None
     total: Annotated[Optional[int], Setting(
         RUNS, 'how many jobs get_jobs would yield from the beginning, for '
         'per cent and ETA', as_natural, unit='jobs',
@@ -363,34 +263,13 @@ def converted(name: str, value: Any) -> Any:
         return value
     if setting.convert is None:
         if not isinstance(value, bool):
-            raise TypeError(f'{name} is True or False, not {_kind(value)}')
+            raise TypeError(f'{name} is True or False, not {kind_of(value)}')
         return value
-    text = _text(value, setting.convert in NUMBERS)
+    text = typed(value, setting.convert in NUMBERS)
     if text is None:
         wanted = 'a number' if setting.convert in NUMBERS else 'text'
-        raise TypeError(f'{name} takes {wanted}, not {_kind(value)}')
+        raise TypeError(f'{name} takes {wanted}, not {kind_of(value)}')
     try:
         return setting.convert(text)
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from None
-
-
-def _text(value: Any, is_number: bool) -> Optional[str]:
-    """Return a value as one would type it, or None for one of a wrong kind."""
-    if isinstance(value, str):
-        return str(value)
-    if not is_number:
-        path = os.fspath(value) if isinstance(value, os.PathLike) else None
-        return path if isinstance(path, str) else None
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float):
-        return str(float(value))
-    try:
-        return str(operator.index(value))
-    except TypeError:
-        return None
-
-
-def _kind(value: Any) -> str:
-    return 'None' if value is None else f'a {type(value).__name__}'

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn, Sequence
 from ..address import address, name_of
 from ..console.output import print_line
 from ..console.status import lines
+from ..converters import as_rate
 from ..errors import TaskmasterError, Unreachable, UsageError
-from ..settings import Settings, as_rate
+from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of

@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     twice: int = 0                  # jobs of this start done once more
     slaves: int | None = None       # that have come, if there were any
     stopped_by: int | None = None   # a signal
-    limited: bool = False           # ended by --limit
+    option: str = ''                # '--limit', say, that ended it early
     fault: bool = False             # ours
 
 
@@ -89,7 +89,8 @@ def reason(outcome: Outcome) -> str:
     if outcome.stopped_by is not None:
         return (f'stopped by {signal.Signals(outcome.stopped_by).name}; '
                 'start again to go on')
-    said = ('ended by --limit; start again to go on' if outcome.limited
+    said = (f'ended by {outcome.option}; start again to go on'
+            if outcome.option and outcome.code <= EX_FAILED_JOBS
             else 'a fault of taskmaster itself' if outcome.fault
             else WHY.get(outcome.code, 'ended'))
     return f'{said} (exit code {outcome.code})'

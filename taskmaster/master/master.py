@@ -70,6 +70,8 @@ class Master:
         self._tls = tls
         self._progress = progress
         self._limit = settings.limit
+        self._max_runtime = settings.max_runtime
+        self._out_of_time = False
         self._timing = timing
         self._news = threading.Event()      # for the main thread
         self._ended = threading.Event()     # for the expirer
@@ -219,12 +221,15 @@ class Master:
     def _complete(self) -> bool:
         return (self.queue.complete and self._feeder.error is None
                 and not isinstance(self.said, Fault)
-                and not self._limited)
+                and not self._option)
 
     @property
-    def _limited(self) -> bool:
-        """Whether there may be more jobs beyond the limit."""
-        return self._limit is not None and self.queue.fed >= self._limit
+    def _option(self) -> str:
+        """The option that ends the run, beyond which may be jobs; or ''."""
+        if not self.queue.complete:
+            return '--max-runtime' if self._out_of_time else ''
+        return ('--limit' if self._limit is not None
+                and self.queue.fed >= self._limit else '')
 
     def over(self) -> bool:
         """Return whether all is finished, or nothing more will be."""
@@ -246,6 +251,7 @@ class Master:
 
     def _watch(self) -> None:
         """Look at the run until it is over."""
+        self._began = time.monotonic()
         while not self._guarded(self._look, True):
             self._news.wait(self._timing.tick)
             self._news.clear()
@@ -257,7 +263,14 @@ class Master:
 
     def _look(self) -> bool:
         self._progress.update(self._monitor.look())
-        return self.over()
+        if self.over():
+            return True
+        if (self._max_runtime is not None and not self.queue.draining
+                and time.monotonic() - self._began >= self._max_runtime):
+            self._out_of_time = True
+            log.info('--max-runtime: jobs in hand are finished and saved')
+            self.queue.drain('draining')
+        return False
 
     def _guarded(self, act: Callable[[], Any], otherwise: Any = None) -> Any:
         """Return what ``act`` gives; what it raises unforeseen is a fault."""
@@ -290,8 +303,7 @@ class Master:
         self._summary.say(Outcome(
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._limited and self.queue.complete,
-            isinstance(ended_by, Fault)))
+            self.stopped_by, self._option, isinstance(ended_by, Fault)))
         if ended_by is not None:
             raise ended_by
         return code

@@ -489,6 +489,10 @@ import os
     assert run.code() == 1
     assert 'ended by --limit' in run.err and 'server' not in run.err
     assert work.state()['key'] == 500 and work.state()['failed'] == 2
+    run = work.finish('run', 'migrate', '1', '--inline', '--max-runtime=0',
+                      host=None)
+    assert 'ended by --max-runtime' in run.err
+    assert work.state()['key'] == 500 and not work.state()['complete']
     run = work.finish('run', 'migrate', '1', '--inline', host=None)
     assert run.code() == 1
     jobs = [line.split() for line in work.lines('done')]

@@ -13,11 +13,12 @@ import pytest
 from fakes import LONG, Background, Direct, greet, report, until
 
 from taskmaster.console.progress import Progress
+from taskmaster.converters import MaxFailures
 from taskmaster.errors import (Fault, OperatorError, SaveError,
                                TaskmasterError, TooManyFailures)
 from taskmaster.master.master import Master
 from taskmaster.master.recorder import Recorder
-from taskmaster.settings import MaxFailures, Settings
+from taskmaster.settings import Settings
 from taskmaster.storage.state import StateFile
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.source import Source
@@ -135,6 +136,28 @@ def test_a_limit_leaves_the_state_to_go_on_from(make, tmp_path, caplog):
     saved = state(tmp_path)
     assert saved.key == 5 and not saved.complete
     assert 'ended by --limit' in caplog.text
+
+
+def test_a_time_limit_waits_for_what_is_in_hand(make, tmp_path, caplog):
+    master = make(lambda last=0: iter(range(last + 1, 1 << 40)),
+                  max_runtime=0.05)
+    running = Background(master.run)
+    slave = Slave(master)
+    given = slave.ask(QUICK.wait)
+    until(lambda: master.queue.draining)
+    assert not master.over()
+    last = given.first + given.size - 1
+    slave.ask(done=[(given.first, last)])
+    assert slave.work() == Over(COMPLETE)       # it is no stop by a signal
+    assert running.result() == 0
+    saved = state(tmp_path)
+    assert saved.key == last and not saved.complete
+    assert 'ended by --max-runtime; start again to go on' in caplog.text
+
+
+def test_a_time_limit_that_was_not_reached_says_nothing(make, caplog):
+    assert finished(make(max_runtime=LONG)) == 0
+    assert 'complete (exit code 0)' in caplog.text
 
 
 def test_an_error_of_the_source_lets_the_others_finish(make, tmp_path):

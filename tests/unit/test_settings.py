@@ -10,9 +10,9 @@ import pytest
 from taskmaster import Taskmaster
 from taskmaster.cli import ctl, master, run, slave, spawn
 from taskmaster.cli.options import parser_of
-from taskmaster.settings import (TABLE, MaxFailures, Settings, converted,
-                                 default_of, flags, from_python, made,
-                                 of_script)
+from taskmaster.converters import MaxFailures
+from taskmaster.settings import (TABLE, Settings, converted, default_of,
+                                 flags, from_python, made, of_script)
 
 README = Path(__file__).parents[2] / 'README.md'
 SCRIPTS = {module.SCRIPT.name: module.SCRIPT
@@ -72,7 +72,7 @@ def test_key_and_key_file_are_one_or_the_other(capsys):
     '--max-failures=0', '--rate=0', '--rate=nan', '--rate=inf', '--limit=0',
     '--total=-1', '--threads=10001', '--retries=-1', '--timeout=nan',
     '--timeout=1e9', '--job-timeout=0.001', '--log-level=loud',
-    '--max-jobs-per-slave=0', '--batch=0'])
+    '--max-jobs-per-slave=0', '--batch=0', '--max-runtime=-1'])
 def test_what_is_refused_is_named_and_why(flag, capsys):
     name, _, text = flag[2:].partition('=')
     name = name.replace('-', '_')

@@ -54,8 +54,10 @@ def test_errors_that_all_differ_take_no_memory():
 
 @pytest.mark.parametrize('code, given, text', [
     (0, {}, 'complete (exit code 0)'),
-    (0, {'limited': True}, 'ended by --limit; start again to go on '
-                           '(exit code 0)'),
+    (0, {'option': '--limit'}, 'ended by --limit; start again to go on '
+                               '(exit code 0)'),
+    (65, {'option': '--max-runtime'},
+     'stopped by --max-failures (exit code 65)'),
     (65, {}, 'stopped by --max-failures (exit code 65)'),
     (70, {}, 'code outside of a job raised (exit code 70)'),
     (70, {'fault': True}, 'a fault of taskmaster itself (exit code 70)'),
