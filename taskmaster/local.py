@@ -7,7 +7,7 @@ from typing import Callable, Sequence
 from . import logs
 from .address import Address
 from .console.progress import Progress
-from .errors import (OperatorError, TaskmasterError, TooManyFailures,
+from .errors import (Fault, OperatorError, TaskmasterError, TooManyFailures,
                      UsageError)
 from .master.making import make_master
 from .settings import Settings
@@ -73,7 +73,10 @@ class Local:
             self._supervisor.start()
             return self._master.run()
         finally:
-            if self._master.stopped:            # or they wait for the next
+            error = self._master.said
+            if isinstance(error, Fault):
+                self._supervisor.fail(error)
+            elif self._master.stopped:          # or they wait for the next
                 self._supervisor.stop()
             self._supervisor.close()
             self._master.close()

@@ -68,6 +68,9 @@ class _Times(NamedTuple):
     patience: float = 60.0
     # How long slaves may take to hear that the run is over.
     farewell: float = 5.0
+    # After a fault of ours: for jobs in hand, for slaves to hear that it is
+    # over, and for them to end.
+    fault: float = 0.25
     # Between two calls of the operator's throttle.
     throttle: float = 1.0
     # Without a job from get_jobs, until that is said.

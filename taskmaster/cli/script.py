@@ -96,17 +96,17 @@ def main_of(script: Script, arguments: Sequence[str] | None,
         need_the_gil()
         code = script.run(settings, timing)
     except TaskmasterError as error:
-        code = _show(error, parser.prog)
+        code = show(error, parser.prog)
     except Stopped as stopped:
         ending.leave(0, stopped.number)
     except KeyboardInterrupt:           # while the signals are not ours
         ending.leave(0, signal.SIGINT)
     except Exception as error:          # never exit code 1: jobs failed
-        code = _show(Fault.of(error, parser.prog), parser.prog)
+        code = show(Fault.of(error, parser.prog), parser.prog)
     ending.leave(code)
 
 
-def _show(error: TaskmasterError, who: str) -> int:
+def show(error: TaskmasterError, who: str) -> int:
     """Tell the person of an error; return its exit code."""
     traceback = getattr(error, 'traceback', '')
     if traceback:

@@ -13,13 +13,22 @@ import sys
 from typing import Any, NoReturn, Sequence
 
 from .. import logs
+from ..console.output import flush
 from ..console.signals import Signals
+from ..errors import TaskmasterError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of
-from .script import Script, ended, main_of, say, trust_of
+from .script import Script, ended, main_of, say, show, trust_of
 
 log = logs.logger(__name__)
+
+
+def end_at_once(error: TaskmasterError) -> NoReturn:
+    """On any thread: show a fault of ours, and wait for nobody."""
+    show(error, 'tm-slave')
+    flush()
+    os._exit(error.exit_code)
 
 
 def run(settings: Settings, timing: Timing) -> int:
@@ -41,7 +50,7 @@ def run(settings: Settings, timing: Timing) -> int:
     local = environ.pop(ENV_LOCAL, None) is not None
     if local:           # the master's own lines say it all
         logs.at_least(logging.WARNING)
-    tell = watch_parent(environ)
+    tell = watch_parent(environ, end_at_once)
     watchdog = find_watchdog(environ)
     secret, tls = key_of(settings), trust_of(settings)
     socket_path = environ.pop(ENV_SOCKET, None)
@@ -60,7 +69,8 @@ def run(settings: Settings, timing: Timing) -> int:
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)
     slave = Slave(Connector(where, secret, tls, settings.timeout), handler,
-                  identity, settings, tell, watchdog, timing)
+                  identity, settings, tell, watchdog, timing,
+                  give_up=end_at_once)
     stopped: list[int] = []
 
     def stop(number: int) -> None:

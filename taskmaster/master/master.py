@@ -171,7 +171,7 @@ class Master:
         if self.said is not None and error.exit_code <= self.said.exit_code:
             return
         if isinstance(error, Fault):
-            self._deadline = time.monotonic() + self._timing.farewell
+            self._deadline = time.monotonic() + self._timing.fault
         self.said = error
         traceback = getattr(error, 'traceback', '')
         if traceback:
@@ -253,13 +253,11 @@ class Master:
         """Look at the run until it is over."""
         self._began = time.monotonic()
         while not self._guarded(self._look, True):
-            self._news.wait(self._timing.tick)
-            self._news.clear()
+            self._await_news(self._deadline)
         # If it was that which is at fault, without it.
         while self._deadline is not None and not self._guarded(
                 self.over, True):
-            self._news.wait(self._timing.tick)
-            self._news.clear()
+            self._await_news(self._deadline)
 
     def _look(self) -> bool:
         self._progress.update(self._monitor.look())
@@ -287,10 +285,18 @@ class Master:
     def _farewell(self) -> None:
         """Tell the slaves, and wait a little until they know."""
         self.queue.finish(STOPPED if self.stopped else COMPLETE)
-        deadline = time.monotonic() + self._timing.farewell
+        deadline = time.monotonic() + (
+            self._timing.farewell if self._deadline is None
+            else self._timing.fault)
         while self.queue.sessions and time.monotonic() < deadline:
-            self._news.wait(self._timing.tick)
-            self._news.clear()
+            self._await_news(deadline)
+
+    def _await_news(self, deadline: float | None) -> None:
+        """Wait until something has changed, or for a tick."""
+        left = (self._timing.tick if deadline is None
+                else min(deadline - time.monotonic(), self._timing.tick))
+        self._news.wait(max(left, 0))
+        self._news.clear()
 
     def _outcome(self) -> int:
         """Return the exit code, or raise what it is for; say how it went."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import Callable, MutableMapping
 
 from .. import forks
-from ..errors import Fault, TaskmasterError
+from ..errors import TaskmasterError
 from ..service import Service
 
 # In a child's environment: the id that it is to go by,
@@ -29,12 +28,15 @@ ENV_PATH = 'TASKMASTER_PATH'
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'
 
 
-def watch_parent(environ: MutableMapping[str, str]
+def watch_parent(environ: MutableMapping[str, str],
+                 failed: Callable[[TaskmasterError], None]
                  ) -> Callable[[bytes], None]:
     """In a child: end at once when the parent has ended, however it did.
 
     With it ends what the handlers started: the process group, which a child
     leads.  Return what to call to tell the parent CONNECTED, RETIRED or OVER.
+    ``failed`` is told of a fault of ours, and is to let the parent see our
+    end: nobody would see the parent's.
     """
     if ENV_PARENT not in environ:
         return lambda news: None
@@ -51,15 +53,5 @@ def watch_parent(environ: MutableMapping[str, str]
 
     def tell(what: bytes) -> None:
         os.write(news, what)
-    Service('parent', wait, _failed).start()
+    Service('parent', wait, failed).start()
     return tell
-
-
-def _failed(error: TaskmasterError) -> None:
-    """Nobody would see the parent's end: let the parent see ours, now."""
-    if sys.stderr is not None:
-        if isinstance(error, Fault):
-            sys.stderr.write(error.traceback)
-        sys.stderr.write(f'tm-slave: {error}\n')
-        sys.stderr.flush()
-    os._exit(error.exit_code)

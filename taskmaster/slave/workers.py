@@ -30,14 +30,17 @@ class Workers:
     """``backlog.workers`` of them, which call ``handler``.
 
     ``watchdog`` is where to write who is at which job, for a supervisor to
-    see, if it wants to.
+    see, if it wants to; ``failed`` is called at once with what has failed
+    a worker, which `run` raises when all of them have ended.
     """
 
     def __init__(self, backlog: Backlog, handler: Handler,
                  watchdog: Watchdog | None = None,
-                 timing: Timing = STANDARD):
+                 timing: Timing = STANDARD,
+                 failed: Callable[[TaskmasterError], None] = lambda e: None):
         self._backlog = backlog
         self._handler = handler
+        self._tell_failed = failed
         self._watchdog = watchdog
         self._timing = timing
         self._errors: list[TaskmasterError] = []
@@ -103,6 +106,7 @@ class Workers:
                 chunk: Chunk | None = None) -> None:
         self._errors.append(error)
         self._backlog.abandon(chunk)
+        self._tell_failed(error)
 
     def _beat(self, watchdog: Watchdog, ended: threading.Event) -> None:
         """Tell the supervisor that no job holds the GIL."""
@@ -115,7 +119,7 @@ class ChunkWays:
 
     __slots__ = 'interrupt', '_backlog', '_chunk', '_watchdog', '_slot'
 
-    ending: Ending = ()
+    ending: Ending = (Fault,)
 
     def __init__(self, backlog: Backlog, chunk: Chunk,
                  watchdog: Watchdog | None, slot: int):
@@ -141,9 +145,12 @@ class ChunkWays:
             return function
 
         def watched(job: Any) -> Any:
-            watchdog.begin(slot, *chunk.at(job))
-            if chunk.forgotten:       # another job has its number by now
-                watchdog.begin(slot, 0, 0)
+            try:
+                watchdog.begin(slot, *chunk.at(job))
+                if chunk.forgotten:     # another job has its number by now
+                    watchdog.begin(slot, 0, 0)
+            except BaseException as error:      # no failure of the job
+                raise Fault.of(error, 'the watchdog') from error
             try:
                 return function(job)
             finally:

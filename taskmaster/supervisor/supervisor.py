@@ -137,9 +137,12 @@ class Supervisor:
                 child.send_signal(number)
 
     def fail(self, error: TaskmasterError) -> None:
-        """A fault of ours is the end: all children are stopped."""
+        """A fault of ours is the end: all children are ended, and soon."""
         self.error = self.error or error
         self.stop()
+        killing = threading.Timer(self._timing.fault, self.kill)
+        killing.daemon = True
+        killing.start()
         self._changed()
 
     def kill(self) -> None:

@@ -26,6 +26,10 @@ def broken(real):
 
 module.{name} = broken(module.{name})
 '''
+# Times that nobody lives to see, but for that of a fault itself.
+PATIENT = '''
+TIMING = TIMING._replace(expiry=900, grace=600, farewell=600, close=600)
+'''
 COUNT = BREAK.format(module='taskmaster.console.signals',
                      name='_Count.another')
 HANDLERS = {
@@ -34,13 +38,27 @@ HANDLERS = {
     'printer': ('taskmaster.console.output', 'pass_on',
                 "print('a line')"),
 }
+# One job is never done, until the test wants that.
+ENDLESS = NUMBERS + '''
+import os
+from time import sleep
+
+def handle_job(job):
+    if job > 10 and first('endless'):
+        block('blocked')
+    while job > 10 and not os.path.exists('blocked'):
+        sleep(0.01)
+    if job > 10 and first('here'):
+        {act}
+    record(job)
+'''
 
 
 def fault(program, thread):
     """It ended as it should, and said so once."""
     program.stacks = True               # ours are what is wanted
     assert program.code() == os.EX_SOFTWARE
-    said = f'a fault of taskmaster itself, in the {thread}'
+    said = f'a fault of taskmaster itself, in {thread}'
     assert program.err.count(said) == 1
     assert program.err.count('\nZeroDivisionError: planted\n') == 1
 
@@ -48,29 +66,46 @@ def fault(program, thread):
 @pytest.mark.parametrize('thread', HANDLERS)
 @pytest.mark.parametrize('name', ['run', 'spawn'])
 def test_in_a_supervisor(work, name, thread):
+    """Whatever a job of another slave is at, the end does not wait for it."""
     module, function, act = HANDLERS[thread]
-    work.write('migrate.py', NUMBERS + f'''
-import os
-from time import sleep
-
-def handle_job(job):
-    if job == 5 and first('here'):
-        {act}
-    sleep(0.01)
-    record(job)
-''')
-    words = ['1']
+    work.write('migrate.py', ENDLESS.format(act=act))
+    words = ['2']
     if name == 'spawn':
         words.append(work.start('master', 'migrate').host)
-    program = launch(work, BREAK.format(module=module, name=function), name,
-                     'migrate', *words)
-    fault(program, thread)
+    program = launch(work, BREAK.format(module=module, name=function)
+                     + PATIENT, name, 'migrate', *words)
+    fault(program, f'the {thread}')
     if name == 'run':
-        assert work.has('migrate.state')
+        assert work.state()['key'] >= 9     # of those before all that
         assert 'exit code 70' in program.err
+        work.touch('go')
         again = work.finish('run', 'migrate', '1')
         assert again.process.returncode == 0
         assert set(work.handled()) == {str(n) for n in range(1, 1001)}
+
+
+def test_in_the_master_of_a_run(work):
+    """The same, where it is not the supervisor that is at fault."""
+    work.write('migrate.py', ENDLESS.format(act='pass'))
+    program = launch(work, BREAK.format(
+        module='taskmaster.master.jobqueue', name='JobQueue.expire')
+        + PATIENT, 'run', 'migrate', '2')
+    fault(program, 'the expirer')
+    assert work.state()['key'] >= 9
+
+
+@pytest.mark.parametrize('thread, module, function, threads', [
+    ('the link', 'taskmaster.slave.link', 'LinkLoop.step', 1),
+    ('a worker', 'taskmaster.slave.backlog', 'Backlog.bring', 2)])
+def test_in_a_slave(work, thread, module, function, threads):
+    """While the main thread, or another worker, is in an endless job."""
+    work.write('migrate.py', ENDLESS.format(act='pass').replace(
+        "first('endless')", "first('endless') and "
+        + ("first('here')" if threads == 1 else 'True')))
+    master = work.start('master', 'migrate')
+    program = launch(work, BREAK.format(module=module, name=function), 'slave',
+                     'migrate', f'--threads={threads}', master.host)
+    fault(program, thread)
 
 
 @pytest.mark.parametrize('name', ['run', 'master', 'slave', 'spawn'])
@@ -92,13 +127,14 @@ def handle_job(job):
         work.start('slave', 'migrate', program.host)
     eventually(lambda: work.has('here'), 'job 5')
     program.send(signal.SIGUSR1)
-    fault(program, 'signals')
+    fault(program, 'the signals')
 
 
 def test_in_the_thread_that_watches_the_parent(work):
     work.write('program.py', '''
         import os, signal
         from types import SimpleNamespace
+        from taskmaster.cli.slave import end_at_once
         from taskmaster.slave import parent
 
         def broken(fd, count):
@@ -107,7 +143,7 @@ def test_in_the_thread_that_watches_the_parent(work):
         parent.os = SimpleNamespace(**{**vars(os), 'read': broken})
         reader, writer = os.pipe()
         parent.watch_parent({parent.ENV_PARENT: str(reader),
-                             parent.ENV_NEWS: str(writer)})
+                             parent.ENV_NEWS: str(writer)}, end_at_once)
         signal.pause()
     ''')
-    fault(work.program(sys.executable, 'program.py'), 'parent')
+    fault(work.program(sys.executable, 'program.py'), 'the parent')

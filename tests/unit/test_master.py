@@ -465,7 +465,7 @@ def test_a_fault_of_the_last_save_too(make):
 
 def test_a_fault_waits_but_briefly_for_what_is_in_hand(make, tmp_path):
     """A slave that says nothing more must not keep the end."""
-    master = make(timing=QUICK._replace(farewell=0.1))
+    master = make(timing=QUICK._replace(farewell=2 * LONG, fault=0.1))
     running = Background(master.run)
     slave = Slave(master)
     slave.work(most=3)

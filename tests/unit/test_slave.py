@@ -28,10 +28,11 @@ QUICK = STANDARD._replace(first_backoff=0.001, longest_backoff=0.01)
 
 def of(connect, handle=print, identity=Identity('s1', 'host:1'), retries=0,
        timing=QUICK, tell=lambda news: None, clock=time.monotonic,
-       **settings):
+       give_up=lambda error: None, **settings):
     """A slave with these settings."""
     return Slave(connect, Handler(handle, retries), identity,
-                 Settings(**settings), tell, timing=timing, clock=clock)
+                 Settings(**settings), tell, timing=timing, clock=clock,
+                 give_up=give_up)
 
 
 def make(master, handle, most=None, module=None, after=None, **options):
@@ -462,6 +463,28 @@ def test_an_error_of_ours_ends_a_slave():
         of(connect).run()
     assert info.value.exit_code == 70
     assert "raise KeyError('bug')" in info.value.traceback
+
+
+def test_after_an_error_of_ours_a_job_is_not_waited_for_long():
+    """Its slave is given up while its worker is in it."""
+    given_up, gate = threading.Event(), Gate()
+
+    def connect():
+        if connected:
+            raise KeyError('bug')
+        connected.append(master.connect())
+        return connected[0]
+
+    connected, master = [], MemoryMaster([1, 2])
+    slave = of(connect, gate, timing=QUICK._replace(fault=0.01),
+               give_up=lambda error: given_up.set())
+    working = Background(slave.run)
+    gate.wait()
+    connected[0].cut()
+    assert given_up.wait(LONG)
+    gate.leave.release(2)
+    with pytest.raises(Fault, match='bug'):
+        working.result()
 
 
 def test_the_parent_is_told_once():

@@ -17,7 +17,7 @@ from taskmaster.supervisor.child import Child, Ended
 from taskmaster.supervisor.supervisor import GIVE_UP, Next, Slot, Supervisor
 from taskmaster.timing import Timing
 
-QUICK = Timing(restart=0.001, close=0.02, last_words=0.01)
+QUICK = Timing(restart=0.001, close=0.02, last_words=0.01, fault=0.02)
 CRASH = Ended(-signal.SIGSEGV, CONNECTED, why='SIGSEGV')
 UNSEEN = Ended(1, why='exit code 1')        # before it could connect
 DONE = Ended(0, CONNECTED + OVER)
@@ -298,6 +298,16 @@ def test_a_fault_of_ours_in_a_slot_ends_all(supervise):
     assert broken.signals == [signal.SIGKILL]
     assert other.signals == [signal.SIGTERM]
     assert 70 in supervisor.codes
+
+
+def test_after_a_fault_of_ours_no_child_is_waited_for_long(supervise):
+    """What they do could be for ever, and nobody restarts them now."""
+    deaf = FakeChild(obedient=False)
+    supervisor, _ = supervise(deaf)
+    until(supervisor.doing)
+    supervisor.fail(Fault('planted'))
+    assert supervisor.join(30)
+    assert deaf.signals == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_of_several_faults_the_first_is_kept(supervise):

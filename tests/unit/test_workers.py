@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from fakes import LONG, RUN, Background, add, until
 
-from taskmaster.errors import OperatorError
+from taskmaster.errors import Fault, OperatorError
 from taskmaster.slave import watchdog
 from taskmaster.slave.backlog import Backlog
 from taskmaster.slave.watchdog import Watchdog
@@ -258,6 +258,17 @@ def test_the_end_of_setup_may_take_its_time(shared):
     assert shared[1].late() is None
     ended.set()
     team.working.result()
+
+
+@pytest.mark.parametrize('lists', [False, True])
+def test_a_watchdog_at_fault_is_no_failure_of_a_job(shared, lists):
+    team = Team(print, 1, shared[0], lists=lists)
+    shared[0].begin = None
+    team.give(1, 4)
+    with pytest.raises(Fault, match='in the watchdog'):
+        team.working.result()
+    report = team.backlog.report(RUN)
+    assert not report.failed and not report.done
 
 
 def test_a_forgotten_job_is_not_on_the_board(shared):
