@@ -332,12 +332,20 @@ HEAD = f'''
 from recorder import block, record
 JOBS = {JOBS}
 '''
-# Jobs that do nothing; the run is stopped in the middle of them.
+# Jobs that do nothing.
 IDLE = '''
 def handle_job(job):
-    if job >= 20:
-        block('half')
     record(job)
+'''
+# Whatever the source, it is stopped in the middle.
+STOPPED = '''
+source = get_jobs
+
+def get_jobs(last=0):
+    for n in source(last):
+        if n == 30:
+            block('half')
+        yield n
 '''
 # A source that is stopped in the middle.
 PLAIN = '''
@@ -385,5 +393,5 @@ def test_in_handlers(work, name):
 @pytest.mark.parametrize('name', SOURCES)
 def test_in_sources(work, name):
     needs(name)
-    work.write('migrate.py', HEAD + IDLE + SOURCES[name])
+    work.write('migrate.py', HEAD + IDLE + SOURCES[name] + STOPPED)
     stopped_and_resumed(work)
