@@ -12,8 +12,8 @@ import pytest
 from programs import eventually
 
 PROJECT = Path(__file__).resolve().parents[2] / 'examples' / 'django_posts'
-MODULE = str(PROJECT / 'count_comments.py')
-POSTS = 270             # of those made one in ten is deleted
+PKS = [pk for pk in range(1, 301) if pk % 10]   # one in ten is deleted
+POSTS = len(PKS)
 
 # The example, which waits in the middle and says which it has handled.
 STOPPING = '''
@@ -56,7 +56,8 @@ class Posts:
         assert counts == [(pk, good.get(pk, 0)) for pk, _ in counts]
 
 
-@pytest.fixture(params=['SQLite', 'PostgreSQL'])
+@pytest.fixture(params=['SQLite', pytest.param('PostgreSQL',
+                                               marks=pytest.mark.hunt)])
 def posts(request, work):
     work.environ['PYTHONPATH'] += f'{os.pathsep}{PROJECT}'
     work.environ['PYTHONDONTWRITEBYTECODE'] = 'yes'
@@ -75,35 +76,36 @@ def posts(request, work):
     return posts
 
 
-def test_a_run(work, posts):
-    run = work.finish('run', MODULE, '2')
-    assert run.code() == 0
-    posts.check()
-    state = work.state('count_comments')
-    assert (state['key'], state['count']) == (299, POSTS)
-    posts.manage('makemigrations', '--check')   # models and migrations agree
-
-
-@pytest.mark.parametrize(
-    'number', [signal.SIGINT, signal.SIGKILL], ids=['SIGINT', 'SIGKILL'])
-def test_a_run_that_is_stopped_in_the_middle(work, posts, number):
+def test_a_run_that_is_stopped_in_the_middle(work, posts):
     work.write('stopping.py', STOPPING)
     run = work.start('run', 'stopping', '2')
     eventually(lambda: work.has('there'), 'the post')
-    if number == signal.SIGINT:
-        run.stop()
-    else:
-        for pid in work.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    run.stop()
     work.touch('go')
-    assert run.code() == -number
-    handled = set(work.handled())
-    assert 0 < len(handled) < POSTS
+    assert run.code() == -signal.SIGINT
+    assert 0 < len(set(work.handled())) < POSTS
     again = work.finish('run', 'stopping', '2')
     assert again.code() == 0
-    if number == signal.SIGINT:
-        again.says('^state: .*stopping.state, resuming after key ')
-    pks = [pk for pk in range(1, 301) if pk % 10]
-    work.check(pks, twice=handled if number == signal.SIGKILL else ())
+    again.says('^state: .*stopping.state, resuming after key ')
+    work.check(PKS)
+    posts.check()
+    state = work.state('stopping')
+    assert (state['key'], state['count']) == (299, POSTS)
+
+
+@pytest.mark.hunt
+def test_a_run_that_is_killed_in_the_middle(work, posts):
+    posts.manage('makemigrations', '--check')   # models and migrations agree
+    work.write('stopping.py', STOPPING)
+    run = work.start('run', 'stopping', '2')
+    eventually(lambda: work.has('there'), 'the post')
+    for pid in work.pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    work.touch('go')
+    assert run.code() == -signal.SIGKILL
+    handled = set(work.handled())
+    assert 0 < len(handled) < POSTS
+    assert work.finish('run', 'stopping', '2').code() == 0
+    work.check(PKS, twice=handled)
     posts.check()

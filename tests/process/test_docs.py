@@ -18,6 +18,8 @@ from programs import PACKAGE, eventually
 
 from taskmaster.iterators import keyset
 
+pytestmark = pytest.mark.hunt
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'
 PAGE = (DOCS / 'many-machines.md').read_text()

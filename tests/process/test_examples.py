@@ -13,6 +13,8 @@ from typing import Optional
 
 import pytest
 
+pytestmark = pytest.mark.hunt
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / 'examples'
 PATIENCE = 60       # seconds for what takes one

@@ -6,6 +6,8 @@ import pytest
 from faults import ALL, CRASHING, NUMBERS, launch
 from programs import eventually
 
+pytestmark = pytest.mark.hunt
+
 FAILING = [str(job) for job in range(100, 1001, 100)]
 
 # Every 100th job fails until it is mended; 200 fails in another way then.

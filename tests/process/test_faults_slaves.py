@@ -404,6 +404,7 @@ def test_26_a_name_that_cannot_be_resolved(work):
     assert '--host' in gives_up and '--timeout' in gives_up
 
 
+@pytest.mark.hunt
 def test_27_a_thousand_slaves_at_once(work):
     """Each holds a job before any of them goes on."""
     work.write('migrate.py', NUMBERS)

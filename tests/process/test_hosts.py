@@ -10,6 +10,8 @@ from faults import quick
 from hosts import TAPS, Network, jobs_back, repeats
 from programs import eventually
 
+pytestmark = pytest.mark.hunt
+
 # The children of tm-spawn get the same constants.
 FAR = '''
 from taskmaster.supervisor import child

@@ -5,6 +5,8 @@ import signal
 import pytest
 from programs import eventually, free_port
 
+pytestmark = pytest.mark.hunt
+
 LAST = 4000
 
 # Jobs are (number, shard), so that the slaves of a shard can be told apart.

@@ -5,6 +5,8 @@ import json
 import pytest
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 THROTTLED = NUMBERS + '''
 
 def throttle():

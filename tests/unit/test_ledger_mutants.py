@@ -327,7 +327,6 @@ def of(kind, mutant):
     return mutant if issubclass(mutant, kind) else kind
 
 
-@pytest.mark.mutants
 @pytest.mark.hunt
 @pytest.mark.parametrize('mutant', MUTANTS, ids=lambda mutant:
                          mutant.__name__)

@@ -24,8 +24,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'path', list(sys.path))
     yield tmp_path
     for name, module in list(sys.modules.items()):
-        places = [getattr(module, '__file__', None) or '']
-        places += list(getattr(module, '__path__', []))
+        places = [vars(module).get('__file__') or '']
+        places += vars(module).get('__path__') or []
         if any(place.startswith(str(tmp_path)) for place in places):
             del sys.modules[name]
 
