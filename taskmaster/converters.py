@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Any, NamedTuple
+from typing import Any
+
+from .records import NamedTuple
 
 # Coroutines or threads of one slave, at most.
 MOST_THREADS = 10_000

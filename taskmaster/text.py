@@ -61,6 +61,15 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit - 3] + '...'
 
 
+def duration(seconds: float) -> str:
+    """Return ``0:00:40``, or ``1 day, 0:00:40``, as of a `timedelta`."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f'{hours}:{minutes:02}:{seconds:02}'
+    return f'{days} day{"s"[:days > 1]}, {text}' if days else text
+
+
 def summary(error: BaseException, limit: int = 200) -> str:
     """Return ``ValueError: bad``, on one line."""
     try:

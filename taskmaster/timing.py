@@ -8,7 +8,9 @@ All are in seconds, but for the few that say otherwise.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from .records import NamedTuple
 
 
 class _Times(NamedTuple):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import (TYPE_CHECKING, Callable, NamedTuple, NoReturn, Protocol,
-                    Sequence)
+import sys
+from typing import TYPE_CHECKING, Callable, NoReturn, Protocol, Sequence
 
 from .. import logs
 from ..console.ending import Ending, Stopped
 from ..console.output import fill_descriptors, set_up_logging, to_stderr
 from ..console.signals import guard
 from ..errors import Fault, TaskmasterError, need_the_gil
+from ..records import NamedTuple
 from ..settings import ENV_KEY, Settings, made
 from ..timing import Timing
-from .options import parser_of
+from .plain import plain
 
 if TYPE_CHECKING:
     from ..wire.tls import Context
@@ -88,21 +89,28 @@ def main_of(script: Script, arguments: Sequence[str] | None,
     ending = Ending()           # before what the operator's code registers
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
-    parser = parser_of(script.name, script.about, script.examples)
-    settings = made(vars(parser.parse_intermixed_args(arguments)))
+    if arguments is None:
+        arguments = sys.argv[1:]
+    values = plain(script.name, arguments)
+    if values is None:
+        from .options import parser_of      # with argparse
+        values = vars(parser_of(script.name, script.about, script.examples)
+                      .parse_intermixed_args(arguments))
+    settings = made(values)
+    who = f'tm-{script.name}'
     os.environ.pop(ENV_KEY, None)       # not for what the operator starts
     set_up_logging(settings.log_level)
     try:
         need_the_gil()
         code = script.run(settings, timing)
     except TaskmasterError as error:
-        code = show(error, parser.prog)
+        code = show(error, who)
     except Stopped as stopped:
         ending.leave(0, stopped.number)
     except KeyboardInterrupt:           # while the signals are not ours
         ending.leave(0, signal.SIGINT)
     except Exception as error:          # never exit code 1: jobs failed
-        code = show(Fault.of(error, parser.prog), parser.prog)
+        code = show(Fault.of(error, who), who)
     ending.leave(code)
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -63,7 +62,7 @@ def run(settings: Settings, timing: Timing) -> int:
                                   settings.batch, folder, timing)
     quota = environ.pop(ENV_QUOTA, None)
     identity = Identity(
-        environ.pop(ENV_ID, None) or secrets.token_hex(8),
+        environ.pop(ENV_ID, None) or os.urandom(8).hex(),
         f'{socket.gethostname()}:{os.getpid()}',
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),

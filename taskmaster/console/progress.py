@@ -8,12 +8,11 @@ importer of progressbar2, and only once a bar is really drawn.
 import logging
 import os
 import time
-import unicodedata
 from collections import deque
-from datetime import timedelta
-from typing import Any, Callable, Deque, NamedTuple, Optional, TextIO, Tuple
+from typing import Any, Callable, Deque, Optional, TextIO, Tuple
 
-from ..text import printable
+from ..records import NamedTuple
+from ..text import duration, printable
 
 SHOWN_WINDOW = 5.0      # seconds that the rate on the line looks back
 ETA_WINDOW = 30.0       # longer, or the ETA would dance
@@ -105,11 +104,14 @@ def _hours(seconds: Optional[float]) -> str:
     """0:00:40, as progressbar2 writes it."""
     if seconds is None:
         return '--:--:--'
-    return str(timedelta(seconds=int(seconds)))
+    return duration(seconds)
 
 
 def _cells(text: str) -> int:
     """The columns that ``text`` takes: East Asian characters take two."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # most lines need it not
     return len(text) + sum(unicodedata.east_asian_width(c) in 'WF'
                            for c in text)
 

@@ -6,12 +6,12 @@ import os
 import signal
 import time
 from collections import Counter
-from datetime import timedelta
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable
 
 from .. import logs
 from ..errors import EX_FAILED_JOBS
-from ..text import short
+from ..records import NamedTuple
+from ..text import duration, short
 
 log = logs.logger(__name__)
 
@@ -73,7 +73,7 @@ class Summary:
             log.info('no jobs')
         else:
             log.info('%d jobs in %s (%.2f/s): %d done, %d failed, %d done '
-                     'twice%s', finished, timedelta(seconds=int(seconds)),
+                     'twice%s', finished, duration(seconds),
                      finished / seconds, finished - self.failed, self.failed,
                      outcome.twice, by)
         for kind, count in self._kinds.most_common(FREQUENT):

@@ -6,9 +6,10 @@ the lock and the ledger of the `JobQueue`.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence, Union
+from typing import Callable, Sequence, Union
 
 from .. import logs
+from ..records import NamedTuple
 from ..text import summary
 from ..timing import Timing
 from ..wire.fields import Range

@@ -42,8 +42,9 @@ However a job fails, it is counted by `_fail`, and there alone.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
+from ..records import NamedTuple
 from ..timing import STANDARD, Timing
 from ..wire.fields import RANGES, Range, merged
 from .leasing import Leasing

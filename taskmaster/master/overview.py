@@ -5,8 +5,9 @@ Each is read from the ledger under the queue's lock, at one moment.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..records import NamedTuple
 from .ledger import Ledger
 from .pieces import Piece
 

@@ -7,8 +7,9 @@ call the operator's own code.
 from __future__ import annotations
 
 import pickle
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
+from ..records import NamedTuple
 from ..wire.messages import PICKLE, Payload
 from .lease_size import Weight
 

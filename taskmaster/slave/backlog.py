@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Sequence
 
 from .. import forks
+from ..records import NamedTuple
 from ..text import summary, traceback_of
 from ..wire.fields import RANGES, TEXT, TRACEBACK, Range, merged
 from ..wire.messages import FailureReport, Refusal, Report

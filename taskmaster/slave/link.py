@@ -12,10 +12,11 @@ import math
 import pickle
 import random
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from .. import logs
 from ..errors import TaskmasterError, Unreachable
+from ..records import NamedTuple
 from ..text import summary
 from ..timing import STANDARD, Timing
 from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,

@@ -6,8 +6,6 @@ only when reading it gives the same value of the same types.
 
 from __future__ import annotations
 
-import ast
-import base64
 import io
 import json
 import pickle
@@ -83,6 +81,7 @@ def encode(value: Any) -> dict[str, str]:
     literal = _literal(value) if len(pickled) <= MAX_LITERAL else None
     if literal is not None:
         return {'literal': literal}
+    import base64       # most keys are literals
     return {'pickle': base64.b64encode(pickled).decode('ascii'),
             'repr': safe_repr(value)}
 
@@ -90,7 +89,8 @@ def encode(value: Any) -> dict[str, str]:
 def decode(encoded: dict[str, str]) -> Any:
     """What ``encode`` was given; raises whatever unpickling it raises."""
     if 'literal' in encoded:
-        return ast.literal_eval(encoded['literal'])
+        return _read(encoded['literal'])
+    import base64       # most keys are literals
     return pickle.loads(base64.b64decode(encoded['pickle'], validate=True))
 
 
@@ -157,9 +157,17 @@ def _literal(value: Any) -> str | None:
         text = repr(value)
         # Of plain values no two differ and have one repr (-0.0 and 0.0,
         # True and 1 do differ in it), so this compares values and types.
-        return text if repr(ast.literal_eval(text)) == text else None
+        return text if repr(_read(text)) == text else None
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None     # nan, inf, an int too long to print, very deep lists
+
+
+def _read(literal: str) -> Any:
+    """The value of a literal; most are the whole numbers of a table."""
+    if literal.isascii() and literal.isdecimal():
+        return int(literal)
+    import ast          # it takes a while
+    return ast.literal_eval(literal)
 
 
 def _plain(value: Any) -> bool:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator
 
 from .. import forks
 from ..errors import ConfigError
+from ..records import NamedTuple
 from ..text import safe_repr, short, summary
 from . import codec, files
 

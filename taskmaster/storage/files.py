@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, Iterable
 
@@ -216,7 +215,7 @@ def _write_temp(system: System, path: str, chunks: Iterable[bytes]) -> str:
     New each time: after a failed fsync the kernel may have dropped the data,
     and a second fsync of the same file would say that all is well.
     """
-    temp = f'{path}.{secrets.token_hex(4)}.tmp'
+    temp = f'{path}.{os.urandom(4).hex()}.tmp'
     fd = system.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         try:

@@ -27,10 +27,11 @@ import hashlib
 import json
 import os
 import socket
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import forks
 from ..errors import ConfigError, Locked, TaskmasterError
+from ..records import NamedTuple
 from ..text import safe_repr, short, summary
 from . import files
 from .codec import decode, decode_key, encode_key, same

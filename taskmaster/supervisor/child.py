@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
-from typing import IO, Any, Callable, NamedTuple, Sequence
+from typing import IO, Any, Callable, Sequence
 
 from .. import forks, logs
 from ..address import Address, name_of
 from ..errors import TaskmasterError
+from ..records import NamedTuple
 from ..service import Service
 from ..settings import ENV_KEY, Settings, flags
 from ..slave import watchdog

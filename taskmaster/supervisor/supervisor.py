@@ -16,12 +16,13 @@ import secrets
 import signal
 import threading
 import time
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Sequence
 
 from .. import logs
 from ..errors import (ConfigError, Fault, KeyRefused, OperatorError,
                       TaskmasterError, Unreachable, UsageError,
                       VersionMismatch)
+from ..records import NamedTuple
 from ..service import Service
 from ..slave.parent import CONNECTED, OVER, RETIRED
 from ..timing import STANDARD, Timing

@@ -15,9 +15,10 @@ import functools
 import itertools
 import random
 import types
-from typing import Any, Callable, Generator, Iterator, NamedTuple, Protocol
+from typing import Any, Callable, Generator, Iterator, Protocol
 
 from ..forks import end_child, is_child
+from ..records import NamedTuple
 from ..text import summary
 from ..timing import Timing
 from .signature import Function

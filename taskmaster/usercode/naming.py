@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import shlex
 import types
 from typing import Any, Sequence
 
@@ -23,6 +22,8 @@ def run_name(name: str, function: str, arguments: dict[str, str],
     The same run has the same name in whatever order its arguments come.
     """
     words = [name if function == default else f'{name}:{function}']
+    if arguments:
+        import shlex    # most runs have none
     words += [f'{key}={shlex.quote(value)}'
               for key, value in sorted(arguments.items())]
     return ' '.join(words)

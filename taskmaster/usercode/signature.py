@@ -8,9 +8,10 @@ which takes longer than all that a slave does until its first job.
 from __future__ import annotations
 
 import types
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from ..errors import UsageError
+from ..records import NamedTuple
 from .naming import RESERVED
 
 Function = Callable[..., Any]

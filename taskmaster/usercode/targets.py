@@ -12,9 +12,10 @@ import importlib.util
 import os
 import sys
 import types
-from typing import Any, Callable, NamedTuple, NoReturn
+from typing import Any, Callable, NoReturn
 
 from ..errors import ConfigError, UsageError
+from ..records import NamedTuple
 from ..settings import current_folder
 from ..text import operators_part, summary, traceback_of
 from . import places

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 from .. import logs
 from ..errors import OperatorError
 from ..forks import end_child, is_child
+from ..records import NamedTuple
 from ..text import summary, traceback_of
 from ..timing import Timing
 from . import signature

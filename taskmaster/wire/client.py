@@ -63,8 +63,8 @@ def _connect(place: Address | str, key: bytes, tls: Context | None,
         channel = UNIX
     else:
         host, port = place
-        conn = Connection(socket.create_connection((numeric(host), port),
-                                                   seconds), name_of(place))
+        conn = Connection(socket.create_connection(
+            (_plain(numeric(host)), port), seconds), name_of(place))
         channel = CLEAR
     conn.deadline = time.monotonic() + seconds
     try:
@@ -81,6 +81,11 @@ def _connect(place: Address | str, key: bytes, tls: Context | None,
         raise
     conn.deadline = None
     return Link(conn)
+
+
+def _plain(host: str) -> Any:
+    """In bytes where it is ASCII: of text the idna codec would be loaded."""
+    return host.encode() if host.isascii() else host
 
 
 class Connector:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import NamedTuple
 
 from .. import logs
 from ..errors import ConfigError, VersionMismatch
+from ..records import NamedTuple
 from .handshake import (CLEAR, KEY, UNIX, First, is_proved, read_first,
                         refusal, versions)
 from .messages import PROTOCOL

@@ -21,13 +21,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import multiprocessing.connection
-import secrets
+import os
 import struct
 from multiprocessing import AuthenticationError
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import __version__
 from ..errors import KeyRefused, TaskmasterError
+from ..records import NamedTuple
 from .connection import Connection
 from .fields import BadMessage, line
 from .messages import PROTOCOL, REFUSALS
@@ -82,7 +83,7 @@ def mac_of(key: bytes, label: str, first: First, *parts: bytes) -> bytes:
 def first_message(key: bytes, channel: bytes) -> First:
     """Make one, with a new nonce."""
     first = First(PREAMBLE, PROTOCOL, __version__.encode()[:16].ljust(16),
-                  secrets.token_bytes(NONCE), channel, bytes(32))
+                  os.urandom(NONCE), channel, bytes(32))
     return first._replace(mac=mac_of(key, 'first', first, _signed(first)))
 
 
@@ -166,7 +167,7 @@ def prove_to_slave(conn: Connection, key: bytes, first: First) -> None:
 
     Raises AuthenticationError where it cannot: that message was a copy.
     """
-    nonce = secrets.token_bytes(NONCE)
+    nonce = os.urandom(NONCE)
     conn.send_bytes(GO_ON + nonce)
     try:
         library.deliver_challenge(

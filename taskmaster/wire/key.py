@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from typing import Mapping
 
 from .. import logs
@@ -140,6 +139,7 @@ def make_folder(path: str) -> None:
 def _make(path: str) -> None:
     """Make a new key, whole or not at all, and never replace one."""
     make_folder(os.path.dirname(path))
+    import secrets      # of a user, once
     temp = f'{path}.{secrets.token_hex(4)}.tmp'
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

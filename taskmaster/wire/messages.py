@@ -26,9 +26,10 @@ A reply is a list: its kind, then its fields.  Ranges are lists of
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, Union
+from typing import Any, Union
 
 from ..errors import ConfigError, KeyRefused, VersionMismatch
+from ..records import NamedTuple
 from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
                      Range, disjoint, flag, items, line, number, optional,
                      ranges, real, record, text)

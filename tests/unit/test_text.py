@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from taskmaster import logs
 from taskmaster.console import output, status
 from taskmaster.console.progress import Status, format_status
 from taskmaster.errors import Fault, TaskmasterError
-from taskmaster.text import (printable, safe_repr, short, summary,
+from taskmaster.text import (duration, printable, safe_repr, short, summary,
                              traceback_of)
 
 # A title set, a screen cleared, C1, a line hidden, read from right to left.
@@ -107,3 +108,9 @@ def test_the_standard_loggers_get_it_filtered(caplog):
     """Where a program has set up logging of its own."""
     logs.logger('taskmaster.test').warning('key %s', 'a\x1b[2Jb')
     assert caplog.messages == ['key a\\x1b[2Jb']
+
+
+@pytest.mark.parametrize('seconds', [
+    0, 40.9, 59, 60, 3599, 3600, 86399, 86400, 172799, 172800, 1e9])
+def test_a_duration_reads_as_the_library_writes_it(seconds):
+    assert duration(seconds) == str(timedelta(seconds=int(seconds)))

@@ -1,0 +1,69 @@
+"""What a script loads before it does anything: each start pays for it.
+
+Not timed but counted: modules, and which of the library's heavy ones.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# In a process of its own: what is loaded when the script ends, as JSON.
+LOADED = '''
+import json, os, runpy, sys
+said = os.dup(1)
+def tell():
+    os.write(said, json.dumps(sorted(sys.modules)).encode())
+import atexit
+atexit.register(tell)
+from taskmaster.__main__ import main
+main()
+'''
+TARGET = 'def get_jobs():\n    return iter([1])\n\n\n' \
+         'def handle_job(job):\n    pass\n'
+# No master is there, and none can be: an address that is not this machine's.
+LINES = {
+    'slave': ['slave', 'one', '--timeout=0', '--host=127.0.0.1:1'],
+    'master': ['master', 'one', '--host=192.0.2.1:1', '--no-progress'],
+    'run': ['run', 'one', '1', '--host=192.0.2.1:1', '--no-progress'],
+    'help': ['run', '--help'],
+}
+# No start needs these; some take longer than all that is ours.
+NEVER = {'argparse', 'ast', 'asyncio', 'concurrent.futures',
+         'dataclasses', 'datetime', 'inspect', 'logging.config',
+         'progressbar', 'shlex', 'ssl', 'unicodedata', 'encodings.idna'}
+# Of ours, at most: who needs one more says why in its commit.
+MOST = {'slave': 49, 'master': 74, 'run': 85, 'help': 27}
+
+
+def loaded(line, folder):
+    (folder / 'one.py').write_text(TARGET)
+    environ = {**os.environ, 'PYTHONPATH': str(ROOT),
+               'XDG_CONFIG_HOME': str(folder)}
+    said = subprocess.run(
+        [sys.executable, '-S', '-c', LOADED, *line], cwd=folder, env=environ,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+    return set(json.loads(said.stdout[said.stdout.rindex(b'['):]))
+
+
+@pytest.mark.parametrize('script', LINES)
+def test_a_start_loads_little(script, tmp_path):
+    names = loaded(LINES[script], tmp_path)
+    ours = {name for name in names if name.startswith('taskmaster')}
+    assert len(ours) <= MOST[script], sorted(ours)
+    if script != 'help':    # which is argparse's
+        assert names & NEVER == set()
+
+
+def test_a_module_too_many_is_seen(tmp_path):
+    """The counters see what a target imports itself."""
+    (tmp_path / 'heavy.py').write_text('import ast, taskmaster.inline\n'
+                                       + TARGET)
+    line = [*LINES['slave']]
+    line[1] = 'heavy'
+    assert {'ast', 'taskmaster.inline'} <= loaded(line, tmp_path)
