@@ -18,7 +18,8 @@ from itertools import islice
 from typing import Any, Callable, Iterator
 
 from . import forks, logs
-from .console.progress import Progress, Status
+from .console.line import Status
+from .console.progress import Progress
 from .console.summary import Outcome, Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
                      TooManyFailures, UsageError)

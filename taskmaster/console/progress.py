@@ -1,126 +1,26 @@
 """The status line: redrawn on a terminal, a plain line now and then elsewhere.
 
-Pure functions make the text; `Progress` decides when and where it is shown,
-and keeps log records and other people's lines from running into it.  The only
+`line` makes the text; `Progress` decides when and where it is shown, and
+keeps log records and other people's lines from running into it.  The only
 importer of progressbar2, and only once a bar is really drawn.
 """
 
+from __future__ import annotations
+
 import logging
 import os
+import re
+import sys
 import time
-from collections import deque
-from typing import Any, Callable, Deque, Optional, TextIO, Tuple
+from typing import Any, Callable, TextIO
 
-from ..records import NamedTuple
-from ..text import duration, printable
+from .. import forks
+from .line import (ETA_WINDOW, SHOWN_WINDOW, Rate, Status, cells, estimate,
+                   format_status, state_text)
 
-SHOWN_WINDOW = 5.0      # seconds that the rate on the line looks back
-ETA_WINDOW = 30.0       # longer, or the ETA would dance
-STATE = 30              # columns for the state before anything else
-LONGEST = 1e9           # seconds (30 years): an ETA beyond it is none
-
-
-class Status(NamedTuple):
-    """What the line tells about a run."""
-
-    current: int = 0    # jobs finished since the very first start
-    queued: int = 0     # jobs ready to be leased
-    slaves: int = 0     # connected
-    failed: int = 0
-    state: str = ''     # '' when running, else a word or a reason
-    total: Optional[int] = None     # jobs of the whole source, if known
-
-
-class Rate:
-    """Jobs per second over the last ``window`` seconds."""
-
-    def __init__(self, window: float):
-        self._window = window
-        self._samples: Deque[Tuple[float, int]] = deque()
-
-    def add(self, now: float, count: int) -> None:
-        """At ``now`` (seconds) ``count`` jobs were finished in all."""
-        samples = self._samples
-        samples.append((now, count))
-        # One sample at the edge or beyond stays, so that the window is full.
-        while len(samples) > 2 and samples[1][0] <= now - self._window:
-            samples.popleft()
-
-    def per_second(self) -> float:
-        """0.0 while there is nothing to go by."""
-        if not self._samples:
-            return 0.0
-        (began, before), (now, count) = self._samples[0], self._samples[-1]
-        return (count - before) / (now - began) if now > began else 0.0
-
-
-def estimate(status: Status, rate: float) -> Optional[float]:
-    """Seconds until the total is reached, None when nobody can say."""
-    if status.total is None or status.current > status.total:
-        return None
-    left = status.total - status.current
-    if not left:
-        return 0.0
-    return left / rate if left < rate * LONGEST else None
-
-
-def format_status(status: Status, rate: float, elapsed: float,
-                  eta: Optional[float] = None,
-                  width: Optional[int] = None) -> str:
-    """The line's text, without control characters.
-
-    ``rate`` is in jobs per second, ``elapsed`` and ``eta`` in seconds,
-    ``width`` in terminal cells (None: as long as it gets).  Where it is too
-    narrow what matters least is left out, as half a number misleads; only
-    the state is cut in the middle.
-    """
-    line = f'Current Job: {status.current}'
-    for part in (f'Rate: {rate:7.2f}/s', f'Elapsed Time: {_hours(elapsed)}'):
-        if width is not None and len(line) + 3 + len(part) > width:
-            return _cut(line, width)
-        line += ' | ' + part
-    state = printable(status.state, instead=' ')    # their words
-    parts = [(4, f'Queue: {status.queued}'), (3, f'Slaves: {status.slaves}'),
-             (0 if status.failed else 5, f'Failed: {status.failed}')]
-    # Where there is more than was counted nobody knows how much there is.
-    if status.total is not None and status.current <= status.total:
-        # Rounded down: 100% is said when it is true.
-        percent = 100 * status.current // status.total if status.total else 100
-        parts += [(1, f'{percent}%'), (2, f'ETA: {_hours(eta)}')]
-    if width is not None:
-        room = width - len(line) - (min(_cells(state), STATE) + 3
-                                    if state else 0)
-        for _, part in sorted(parts):
-            if room >= len(part) + 3:
-                room -= len(part) + 3
-            else:
-                parts = [kept for kept in parts if kept[1] != part]
-    line = ' | '.join([line, *(part for _, part in parts),
-                       *([state] if state else [])])
-    return line if width is None else _cut(line, width)
-
-
-def _hours(seconds: Optional[float]) -> str:
-    """0:00:40, as progressbar2 writes it."""
-    if seconds is None:
-        return '--:--:--'
-    return duration(seconds)
-
-
-def _cells(text: str) -> int:
-    """The columns that ``text`` takes: East Asian characters take two."""
-    if text.isascii():
-        return len(text)
-    import unicodedata  # most lines need it not
-    return len(text) + sum(unicodedata.east_asian_width(c) in 'WF'
-                           for c in text)
-
-
-def _cut(text: str, width: int) -> str:
-    short = text[:width]
-    while _cells(short) > width:
-        short = short[:-1]
-    return text if short == text else short.rstrip(' |')
+# Seconds until a reason that is too long for the line is said again, when
+# but a number in it has changed.
+AGAIN = 30.0
 
 
 class _Sink:
@@ -129,8 +29,10 @@ class _Sink:
     A run must not end because the terminal was closed or ``| tee`` died.
     """
 
-    def __init__(self, stream: Optional[TextIO]):
+    def __init__(self, stream: TextIO | None):
         self._stream = stream       # None also when Python has no stderr
+        # As it is before `write` is ours.
+        self._plain: Any = getattr(stream, 'write', None)
 
     def isatty(self) -> bool:
         return bool(self._call('isatty'))
@@ -140,22 +42,33 @@ class _Sink:
         data = text.encode(encoding, 'backslashreplace')
         self._call('write', data.decode(encoding))
 
+    def shows(self, other: TextIO) -> bool:
+        """Return whether what is written there is seen here."""
+        try:
+            return self._stream is other or os.path.samestat(
+                os.fstat(other.fileno()), os.fstat(self._fd()))
+        except (AttributeError, OSError, ValueError):
+            return False
+
     def flush(self) -> None:
         self._call('flush')
 
     def width(self) -> int:
         """Columns of the terminal as it is now, 80 when it does not say."""
         try:
-            fd = self._stream.fileno() if self._stream else -1
-            return os.get_terminal_size(fd).columns or 80
+            return os.get_terminal_size(self._fd()).columns or 80
         except (AttributeError, OSError, ValueError):
             return 80
+
+    def _fd(self) -> int:
+        return self._stream.fileno() if self._stream else -1
 
     def _call(self, name: str, *args: str) -> Any:
         if self._stream is None:
             return None
         try:
-            return getattr(self._stream, name)(*args)
+            return (self._plain if name == 'write'
+                    else getattr(self._stream, name))(*args)
         except BlockingIOError:     # full, not broken
             return None
         except (OSError, ValueError):
@@ -184,7 +97,7 @@ class Progress:
     ``enabled`` false only `write_line` and `handler` write.
     """
 
-    def __init__(self, stream: Optional[TextIO], enabled: bool = True,
+    def __init__(self, stream: TextIO | None, enabled: bool = True,
                  clock: Callable[[], float] = time.monotonic):
         self._sink = _Sink(stream)
         self._enabled = enabled
@@ -201,6 +114,10 @@ class Progress:
         self._running = False
         self._bar: Any = None
         self._text: Any = None
+        self._drawn = False     # the bar stands on the last line
+        self._said = '', 0.0    # the last state that was too long, and when
+        self._aside: list[TextIO] = []      # whose `write` is ours
+        forks.call_in_child(self._in_child)
 
     def start(self, current: int) -> None:
         """The run begins, ``current`` jobs having finished before it."""
@@ -211,6 +128,8 @@ class Progress:
             self._due = 1.0     # seconds since the start; the next plain line
             self._take(Status(current))
             self._running = self._enabled
+            if self._terminal:
+                self._stand_aside()
 
     def update(self, status: Status) -> None:
         """Show ``status``; for calling about four times a second."""
@@ -236,7 +155,8 @@ class Progress:
             if self._terminal:
                 self._draw()
                 self._bar.finish(dirty=True)    # ends the line, adds nothing
-                self._bar = None
+                self._bar, self._drawn = None, False
+                self._in_nobodys_way()
             else:
                 self._write(self._line() + '\n')
 
@@ -254,13 +174,48 @@ class Progress:
         """``write``, for what goes to the same terminal, without the bar."""
         def write_above(text: str) -> None:
             with self._lock:
-                if self._bar is None:
-                    write(text)
-                else:
-                    self._write(f"\r{' ' * (self._sink.width() - 1)}\r")
-                    write(text)
+                self._make_way()
+                write(text)
+                if self._bar is not None:
                     self._draw()
         return write_above
+
+    def _make_way(self, debugged: bool = False) -> None:
+        """Leave the line to others; for a debugger what it says stays."""
+        if self._drawn:
+            self._drawn = False
+            self._write('\n' if debugged else
+                        f"\r{' ' * (self._sink.width() - 1)}\r")
+
+    def _stand_aside(self) -> None:
+        """Have what the operator's code prints here begin a line of its own.
+
+        The bar is drawn again at the next update, which under `--inline`
+        comes after a debugger's prompt.
+        """
+        def aside(write: Callable[[str], int]) -> Callable[[str], int]:
+            def write_aside(text: str) -> int:
+                with self._lock:
+                    self._make_way('pdb' in sys.modules)
+                    return write(text)
+            return write_aside
+
+        for stream in (sys.stdout, sys.stderr):
+            if self._sink.shows(stream):
+                try:
+                    setattr(stream, 'write', aside(stream.write))
+                    self._aside.append(stream)
+                except AttributeError:
+                    pass
+
+    def _in_nobodys_way(self) -> None:
+        while self._aside:
+            vars(self._aside.pop()).pop('write', None)
+
+    def _in_child(self) -> None:
+        self._running = self._drawn = False
+        self._bar = None
+        self._in_nobodys_way()
 
     def _take(self, status: Status) -> None:
         now = self._clock()
@@ -269,7 +224,7 @@ class Progress:
         self._rate.add(now, status.current)
         self._steady.add(now, status.current)
 
-    def _line(self, width: Optional[int] = None) -> str:
+    def _line(self, width: int | None = None) -> str:
         # For jobs slower than the window the mean, of this process alone.
         rate = self._steady.per_second()
         if not rate and self._elapsed > 0:
@@ -282,7 +237,8 @@ class Progress:
         # The last column stays free: some terminals wrap when it is written.
         width = max(self._sink.width() - 1, 1)
         line = self._line(width)
-        line += ' ' * (width - _cells(line))    # over what was there before
+        self._say_what_was_cut(line)
+        line += ' ' * (width - cells(line))    # over what was there before
         if self._bar is None:
             self._bar = self._new_bar(line)
             self._bar.start()       # draws
@@ -290,6 +246,18 @@ class Progress:
             self._text.update_mapping(line=line)
             self._bar.term_width = len(line)    # it knows no wide characters
             self._bar.update(self._status.current, force=True)
+        self._drawn = True
+
+    def _say_what_was_cut(self, line: str) -> None:
+        """A reason that is too long for the line stands above it, once."""
+        state = self._status.state
+        said, when = self._said
+        if state == said or line.endswith(state_text(self._status)):
+            return
+        now = self._clock()
+        if _wording(state) != _wording(said) or now - when >= AGAIN:
+            self._said = state, now     # first, as this draws again
+            self.write_line(state_text(self._status))
 
     def _new_bar(self, line: str) -> Any:
         self._text = self._bars.FormatCustomText('%(line)s', {'line': line})
@@ -304,3 +272,8 @@ class Progress:
     def _write(self, text: str) -> None:
         self._sink.write(text)
         self._sink.flush()
+
+
+def _wording(state: str) -> str:
+    """The state but for its numbers: replicas lag 9 s, and then 10 s."""
+    return re.sub(r'\d+', '', state)

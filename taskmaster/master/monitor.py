@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 from .. import __version__, logs
-from ..console.progress import SHOWN_WINDOW, Rate, Status, estimate
+from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
+                            state_text)
 from ..text import summary
 from ..timing import Timing
 from .jobqueue import JobQueue
@@ -18,8 +19,13 @@ log = logs.logger(__name__)
 
 # Looks at the queue, after which the older ones count half.
 LOOKS = 40
+# Seconds that a drain may take before it is said what it waits for.
+SOON = 1.0
 # Slaves that are named when nothing has finished for long.
 NAMED = 3
+
+# A word or a reason, and what follows it: for how long that has been so.
+State = Tuple[str, str]
 
 
 class Monitor:
@@ -74,20 +80,25 @@ class Monitor:
 
     def status(self) -> Status:
         """Return what the line tells."""
+        return self._status(*(self._draining() or self._reason()
+                              or self._stuck() or ('', '')))
+
+    def _status(self, state: str = '', since: str = '') -> Status:
         counts = self._queue.counts()
         return Status(self._recorder.count + counts.finished, counts.queued,
                       counts.slaves, self._recorder.failed
-                      + counts.unrecorded, self._reason() or self._stuck(),
-                      self._total)
+                      + counts.unrecorded, state, self._total, since,
+                      self._recorder.paused or self._queue.draining)
 
     def report(self) -> dict[str, Any]:
         """Return what `tm-ctl status --json` shows."""
         queue = self._queue
-        status, oldest = self.status(), queue.oldest()
+        status = self._status(*(self._reason() or ('running', '')))
+        oldest = queue.oldest()
         rate = self._speed.per_second()
         return {
             'run': queue.name, 'version': __version__,
-            'state': self._reason() or 'running',
+            'state': state_text(status),
             'paused': self._recorder.paused, 'current': status.current,
             'total': status.total, 'failed': status.failed, 'rate': rate,
             'limit': self._throttle.rate, 'eta': estimate(status, rate),
@@ -107,28 +118,40 @@ class Monitor:
         return ('rate' if self._throttle.rate and not self._queue.ended
                 else 'slaves')
 
-    def _reason(self) -> str:
-        """Return why nothing is leased, or what is waited for, or ''."""
+    def _draining(self) -> State | None:
+        """Return what a drain waits for, once that takes a while."""
+        if not self._queue.draining:
+            return None
+        holders = self._queue.holders()
+        if not holders or holders[0].age < SOON:
+            return None
+        state, since = self._held(holders[0])
+        more = (f', and {len(holders) - 1} slaves more have jobs'
+                if len(holders) > 1 else '')
+        return f'draining: {state}', since + more
+
+    def _reason(self) -> State | None:
+        """Return why nothing is leased, or what is waited for, if so."""
         queue = self._queue
         if queue.held:
-            return queue.held
+            return queue.held, ''
         if queue.behind:
-            return 'failed jobs wait to be recorded'
+            return 'failed jobs wait to be recorded', ''
         fed, since = self._source_seen
         now = self._clock()
         if queue.fed != fed or queue.qsize() or not since:
             self._source_seen = queue.fed, now
         elif now - since > self._timing.quiet and not queue.exhausted:
-            return f'waiting for get_jobs, {now - since:.0f} s'
-        return ''
+            return 'waiting for get_jobs', f', {now - since:.0f} s'
+        return None
 
-    def _stuck(self) -> str:
-        """Return which job is held up while the others go on, or ''."""
+    def _stuck(self) -> State | None:
+        """Return which job is held up while the others go on, if one is."""
         oldest = self._queue.oldest()
         if (oldest is not None and oldest.slave
                 and oldest.age > self._timing.stuck):
             return self._held(oldest)
-        return ''
+        return None
 
     def _say_when_still(self, status: Status) -> None:
         """A line when nothing has finished for a minute, and each minute."""
@@ -141,11 +164,12 @@ class Monitor:
             holders = self._queue.holders()
             if holders:
                 log.warning('nothing has finished for a minute: %s%s',
-                            '; '.join(map(self._held, holders[:NAMED])),
+                            '; '.join(''.join(self._held(holder))
+                                      for holder in holders[:NAMED]),
                             f'; and {len(holders) - NAMED} slaves more'
                             if len(holders) > NAMED else '')
 
-    def _held(self, oldest: Oldest) -> str:
+    def _held(self, oldest: Oldest) -> State:
         return (f'job {self._recorder.count + oldest.number} '
                 f'(key {self._recorder.shown_key(oldest.job)}) is with '
-                f'{oldest.slave} for {oldest.age:.0f} s')
+                f'{oldest.slave}', f' for {oldest.age:.0f} s')

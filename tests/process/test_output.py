@@ -146,6 +146,32 @@ import time
     assert run.code() == 0
 
 
+def test_a_debugger_under_inline(work, terminal):
+    """The line ends before its first word, and comes again after it."""
+    pytest.importorskip('progressbar')
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 2:
+        breakpoint()
+    record(job)
+''')
+    before = terminal.settings()
+    theirs = terminal.theirs
+    run = work.program(
+        sys.executable, '-c', ON_TERMINAL, '-m', 'taskmaster', 'run',
+        'migrate', '1', 'count=3', '--inline', environ={'TERM': 'xterm'},
+        stdin=theirs, stdout=theirs, stderr=theirs)
+    terminal.shows(r'\(Pdb\) $')
+    assert re.search(r'Current Job: 1 .*\r?\n> .*migrate.py\(.*\r?\n'
+                     r'-> .*\r?\n\(Pdb\) $', terminal.read())
+    os.write(terminal.mine, b'p job\n')
+    terminal.shows(r'2\r?\n\(Pdb\) $')
+    os.write(terminal.mine, b'c\n')
+    assert run.code() == 0
+    assert re.search(r'\(Pdb\) c\r?\n\r?Current Job: 2 ', terminal.read())
+    assert terminal.settings() == before
+
+
 def test_the_terminal_goes_away(work, terminal):
     """As when its window is closed: a drain, for SIGHUP."""
     pytest.importorskip('progressbar')

@@ -12,10 +12,12 @@ import time
 import pytest
 from fakes import LONG, Background, Direct, greet, report, until
 
+from taskmaster.console.line import state_text
 from taskmaster.console.progress import Progress
 from taskmaster.converters import MaxFailures
 from taskmaster.errors import (Fault, OperatorError, SaveError,
                                TaskmasterError, TooManyFailures)
+from taskmaster.master import monitor
 from taskmaster.master.master import Master
 from taskmaster.master.recorder import Recorder
 from taskmaster.settings import Settings
@@ -309,6 +311,29 @@ def test_what_is_stuck_is_named(make, caplog):
     until(lambda: 'nothing has finished for a minute: job 1' in caplog.text)
     slave.ask(want=0, done=[(1, 1)])
     slave.work()
+    assert running.result() == 0
+
+
+def test_a_drain_says_what_it_waits_for(make, monkeypatch):
+    monkeypatch.setattr(monitor, 'SOON', 0.0)
+    master = make(total=20)
+    running = Background(master.run)
+    first, second = Slave(master), Slave(master, 's2')
+    for slave in first, second:
+        assert type(slave.ask(QUICK.wait)) is Jobs
+    assert not master._monitor.status().halted
+    master.stop(15)
+    until(lambda: master.queue.draining)
+    status = master._monitor.status()
+    assert status.halted and state_text(status) == (
+        'draining: job 1 (key 1) is with host:s1 for 0 s, and 1 slaves more '
+        'have jobs')
+    assert master.report()['eta'] is None
+    second.ask(want=0, done=[(2, 2)])
+    assert state_text(master._monitor.status()).endswith('host:s1 for 0 s')
+    first.ask(want=0, done=[(1, 1)])
+    for slave in first, second:
+        slave.work()
     assert running.result() == 0
 
 

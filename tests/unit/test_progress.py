@@ -15,8 +15,9 @@ import threading
 
 import pytest
 
-from taskmaster.console.progress import (Progress, Rate, Status, estimate,
-                                         format_status)
+from taskmaster.console.line import (Rate, Status, cut_state, estimate,
+                                     format_status)
+from taskmaster.console.progress import Progress
 
 SEED = 'Current Job: 30421 | Rate:  991.06/s | Elapsed Time: 0:00:40'
 FULL = Status(30421, 10000, 3, 2, 'draining', 82000)
@@ -120,8 +121,8 @@ def test_line_starts_as_in_the_seed():
 
 def test_line_with_total_and_state():
     assert format_status(FULL, 991.06, 40, 751.9) == (
-        SEED + ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 37% | ETA: 0:12:31'
-        ' | draining')
+        SEED + ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 30421/82000 | 37%'
+        ' | ETA: 0:12:31 | draining')
 
 
 def test_unknown_eta():
@@ -154,16 +155,60 @@ def test_what_matters_least_goes_first():
     assert line == full
 
 
-@pytest.mark.parametrize('status, tail', [
-    (FULL, ' | 37% | draining'),
-    (FULL._replace(state=''), ' | Failed: 2 | 37%'),
-    (FULL._replace(state='', failed=0), ' | Slaves: 3 | 37%'),
-    (FULL._replace(state='', total=None, failed=0), ' | Slaves: 3'),
-    (FULL._replace(state='throttled: replicas are 9 s behind'),
-     ' | throttled: replic')])
-def test_of_eighty_columns(status, tail):
-    line = format_status(status, 991.06, 40, 751, 80)
-    assert line == SEED + tail and len(line) <= 80
+RATE = 'Current Job: 30421 | Rate:  991.06/s'
+LONG = 'throttled: replicas are 9 s behind, db7 the most'
+
+
+@pytest.mark.parametrize('status, line', [
+    (FULL, 'Current Job: 30421 | Failed: 2 | 37% | ETA: 0:12:31 | draining'),
+    (FULL._replace(state=''), RATE + ' | Failed: 2 | 37% | ETA: 0:12:31'),
+    (FULL._replace(state='', failed=0), RATE + ' | 37% | ETA: 0:12:31'),
+    (FULL._replace(state='', total=None, failed=0), SEED + ' | Slaves: 3'),
+    (FULL._replace(state='paused', halted=True),
+     RATE + ' | Failed: 2 | 37% | paused'),
+    (FULL._replace(state=LONG, total=None),
+     RATE + ' | Failed: 2 | throttled: replicas are 9...'),
+    (FULL._replace(state='job 30422 (key 30422) is with web1:312',
+                   since=' for 35 s', total=None),
+     RATE + ' | Failed: 2 | job 30422 (key 3... for 35 s')])
+def test_of_eighty_columns(status, line):
+    assert format_status(status, 991.06, 40, 751, 79) == line
+
+
+@pytest.mark.parametrize('columns', [80, 100, 132])
+@pytest.mark.parametrize('failed', [0, 1, 9999999])
+@pytest.mark.parametrize('state', ['', 'paused', 'draining', LONG])
+@pytest.mark.parametrize('eta', [None, 40, 86399])
+def test_what_never_gives_way(columns, failed, state, eta):
+    status = Status(8234567, 10000, 8, failed, state, 9876543)
+    line = format_status(status, 123456.78, 40000, eta, columns - 1)
+    assert len(line) < columns
+    assert line.startswith('Current Job: 8234567 | ')
+    assert ' | 83%' in line
+    shown = {None: '--:--:--', 40: '0:00:40', 86399: '23:59:59'}[eta]
+    assert f' | ETA: {shown}' in line
+    assert not failed or f' | Failed: {failed}' in line
+    assert not state or f' | {state[:8]}' in line or failed > 1
+
+
+def test_what_gives_way_first():
+    """Queue and slaves, then the elapsed time, and then the rate."""
+    status = Status(30421, 10000, 8, 1, '', 2000000)
+    gone = []
+    for width in range(150, 50, -1):
+        line = format_status(status, 991.06, 40, 40, width)
+        for part in ('Queue', 'Slaves', '/2000000', 'Elapsed', 'Rate'):
+            if part not in line and part not in gone:
+                gone.append(part)
+    assert gone == ['Queue', 'Slaves', '/2000000', 'Elapsed', 'Rate']
+
+
+def test_a_reason_is_cut_before_its_age():
+    status = Status(state='job 3 (key 3) is with web1:3', since=' for 35 s')
+    assert cut_state(status, 40) == 'job 3 (key 3) is with web1:3 for 35 s'
+    assert cut_state(status, 30) == 'job 3 (key 3) is w... for 35 s'
+    assert cut_state(status, 12) == 'job 3 (key 3'
+    assert cut_state(status, -1) == ''
 
 
 def test_wide_characters_count_twice():
@@ -171,7 +216,7 @@ def test_wide_characters_count_twice():
     for width in range(70, 120):
         line = format_status(status, 0, 0, None, width)
         cells = len(line) + sum(char in '待機中' for char in line)
-        assert width - 1 <= cells <= width
+        assert cells <= width and '待機中' in line
 
 
 def test_state_cannot_control_the_terminal():
@@ -213,6 +258,7 @@ def test_rate_keeps_few_samples():
     (100, 100, 0, 0), (150, 100, 5, None), (0, 10 ** 18, 1e-9, None)])
 def test_estimate(current, total, rate, eta):
     assert estimate(Status(current, total=total), rate) == eta
+    assert estimate(Status(current, total=total, halted=True), rate) is None
 
 
 def run(progress, clock, seconds, rate, total=None, current=0, step=0.25):
@@ -233,7 +279,7 @@ def test_eta_after_resume(pipe, clock):
     line = pipe.lines()[-1]
     assert line.startswith('Current Job: 91000 | Rate:  100.00/s | '
                            'Elapsed Time: 0:00:10 | ')
-    assert line.endswith(' | 91% | ETA: 0:01:30')
+    assert line.endswith(' | 91000/100000 | 91% | ETA: 0:01:30')
 
 
 def test_eta_of_jobs_slower_than_its_window(pipe, clock):
@@ -313,9 +359,9 @@ def test_disabled(pipe, terminal, clock):
 # The bar
 
 @pytest.mark.parametrize('columns, tail', [
-    (80, ' | 37% | draining'),
-    (200, ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 37% | ETA: 0:01:07'
-          ' | draining'),
+    (100, ' | Failed: 2 | 37% | ETA: 0:01:07'),
+    (200, ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 30421/82000 | 37%'
+          ' | ETA: 0:01:07'),
     (50, None)])
 def test_bar(terminal, clock, columns, tail):
     term = terminal(columns)
@@ -327,30 +373,50 @@ def test_bar(terminal, clock, columns, tail):
     progress.update(Status(17, state='waiting'))
     # 4955 jobs in 5 s, 40 s after the start; the ETA looks back further:
     # 30404 jobs in 39.75 s, 51579 to go
+    full = FULL._replace(state='')
     clock.now = 1035
-    progress.update(FULL._replace(current=30421 - 4955))
+    progress.update(full._replace(current=30421 - 4955))
     clock.now = 1040
-    progress.update(FULL)
+    progress.update(full)
     assert signal.getsignal(signal.SIGWINCH) is winch
     want = SEED.replace('991.06', '991.00') + str(tail)
     if tail is None:
-        want = 'Current Job: 30421 | Rate:  991.00/s'
+        want = 'Current Job: 30421 | Failed: 2 | 37%'
     raw = term.read()
     assert '\n' not in raw                  # one line, redrawn
     drawn = [line.rstrip() for line in raw.split('\r') if line]
     assert len(drawn) == 3 and drawn[0].startswith('Current Job: 17 |')
     assert drawn[-1] == want
-    progress.finish(FULL)
+    progress.finish(full)
     assert term.screen() == [want, '']
     assert termios.tcgetattr(term.stream) == before
     assert signal.getsignal(signal.SIGWINCH) is winch
+
+
+def test_a_reason_that_does_not_fit_is_said_once(terminal, clock):
+    term = terminal(80)
+    progress = Progress(term.stream, clock=clock)
+    progress.start(0)
+    other = 'throttled: the office is open, as the calendar says'
+    # A number that changes is no other reason, or not for a while.
+    for now, lag, said in [(0, LONG, True), (1, LONG, False),
+                           (2, LONG.replace('9', '10'), False), (3, '', False),
+                           (4, LONG, False), (5, other, True),
+                           (6, LONG.replace('9', '11'), True),
+                           (40, LONG.replace('9', '12'), True)]:
+        clock.now = 1000 + now
+        progress.update(Status(30421, failed=1, state=lag))
+        lines = term.screen()
+        assert (lag in lines[:-1]) == said, (now, lines)
+        assert lines[-1].count('throttled') == (lag != '')
+    progress.finish(Status())
 
 
 def test_shorter_line_leaves_nothing_behind(terminal, clock):
     term = terminal(100)
     progress = Progress(term.stream, clock=clock)
     progress.start(0)
-    progress.update(Status(state='待機中' * 20))
+    progress.update(Status(state='待機中' * 5))
     progress.finish(Status())
     screen = term.screen()
     assert screen == [format_status(Status(), 0, 0), '']
@@ -372,7 +438,7 @@ def test_follows_the_size_of_the_terminal(terminal, clock):
     progress = Progress(term.stream, clock=clock)
     progress.start(0)
     progress.update(FULL)
-    assert 'draining' in term.read()
+    assert 'Queue' in term.read()
     term.resize(70)
     progress.update(FULL)
     assert len(term.read()) == 1 + 69       # padded, never wrapped
@@ -440,6 +506,37 @@ def test_records_and_lines_above_the_bar(terminal, clock):
     term.read()
     logger.error('after')
     assert term.read() == 'ERROR after\r\n'
+
+
+@pytest.mark.parametrize('debugged', [False, True])
+def test_what_is_printed_here_begins_a_line_of_its_own(
+        terminal, clock, monkeypatch, debugged):
+    """And the bar is not drawn before the next update: a prompt may follow."""
+    term = terminal(80)
+    other = os.fdopen(os.dup(term.stream.fileno()), 'w')
+    monkeypatch.setattr(sys, 'stdout', other)
+    monkeypatch.setattr(sys, 'stderr', term.stream)
+    if debugged:
+        monkeypatch.setitem(sys.modules, 'pdb', os)
+    else:
+        monkeypatch.delitem(sys.modules, 'pdb', raising=False)
+    before = vars(other).copy(), vars(term.stream).copy()
+    progress = Progress(term.stream, clock=clock)
+    progress.start(0)
+    progress.update(Status(3))
+    print('> migrate.py(3)', 'handle_job()', flush=True)
+    other.write('(Pdb) ')
+    other.flush()
+    bar = format_status(Status(3), 0, 0, None, 79)
+    assert term.screen() == [*[bar] * debugged, '> migrate.py(3) handle_job()',
+                             '(Pdb)']
+    progress.update(Status(4))
+    logging.StreamHandler(term.stream).handle(
+        logging.makeLogRecord({'msg': 'theirs', 'levelno': 20}))
+    assert 'theirs' in term.screen()
+    progress.finish(Status(4))
+    assert (vars(other), vars(term.stream)) == before
+    other.close()
 
 
 def test_lines_of_many_threads_come_out_whole(pipe, clock):
@@ -534,18 +631,17 @@ def test_terminal_that_goes_away(clock):
 
 
 def test_full_stream_is_not_broken(pipe, clock):
-    progress = Progress(pipe.stream, clock=clock)
-    real, calls = progress._sink._stream, []
+    calls = []
 
     class Full:
         encoding = 'utf-8'
+        isatty, flush = pipe.stream.isatty, pipe.stream.flush
 
         def write(self, text):
             calls.append(text)
             raise BlockingIOError
 
-        flush = real.flush
-    progress._sink._stream = Full()
+    progress = Progress(Full(), clock=clock)
     progress.write_line('a')
     progress.write_line('b')
     assert calls == ['a\n', 'b\n']

@@ -9,7 +9,7 @@ import pytest
 
 from taskmaster import logs
 from taskmaster.console import output, status
-from taskmaster.console.progress import Status, format_status
+from taskmaster.console.line import Status, format_status
 from taskmaster.errors import Fault, TaskmasterError
 from taskmaster.text import (duration, printable, safe_repr, short, summary,
                              traceback_of)
