@@ -59,6 +59,8 @@ class Inline:
     def __init__(self, recorder: Recorder, handler: Handler,
                  progress: Progress, settings: Settings):
         self._recorder = recorder
+        self._single: list[bool] = []       # not empty: a list has one job
+        recorder.singly = partial(self._single.append, True)
         self._handler = handler
         handler.ending = ENDING
         self._progress = progress
@@ -152,6 +154,8 @@ class Inline:
                         raise same_again(job)
                     previous = job
                     some.append(job)
+                    if self._single:
+                        break
             except ENDING:
                 raise
             except BaseException as theirs:

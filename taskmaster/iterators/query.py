@@ -85,15 +85,51 @@ def keyset(source: Any, query: str = '', *,
     return walk(fetch, last, step, descending)
 
 
+def borders(connection: Any, query: str, name: str, last: Any, step: int,
+            parameters: Sequence[Any] | Mapping[str, Any]
+            ) -> Iterator[tuple[Any, Any]]:
+    """The first and the last key of every ``step`` rows, by the column.
+
+    See `between.ranges`.
+    """
+    check_step(step)
+    driver = drivers.find(connection, parameters)
+    if driver is None or not query:
+        raise OperatorError('ranges needs a connection to a database, and a '
+                            'query')
+    last = _parts(last, [name])[0] if last else None
+    pages = _Query(driver, getattr(query, 'text', query), [_name(name)],
+                   False, step)
+
+    def fetch(last: Any, limit: int) -> Page:
+        """The keys of first, last and next row; at the last both as a row."""
+        keys = (pages.borders(last) if step > 1 else
+                pages.fetch(last, limit)[1])
+        rows: list[Any] = [None] * len(keys)
+        ends = keys[:limit - 1]
+        if ends:
+            rows[len(ends) - 1] = ends[0], ends[-1]
+        return rows, keys
+    # Past the last one the database may know of more, if it sorts otherwise
+    # than it compares: a row in the midst of a page is beyond its last one.
+    return filter(None, walk(fetch, last, min(step, 2), False, pages.look,
+                             last, pages.glance, until_empty=True))
+
+
 class _Query:
-    """The pages of a ``query`` by the columns ``names``, and looks at keys."""
+    """The pages of a ``query`` by the columns ``names``, and looks at keys.
+
+    Or the borders of ranges of ``step`` rows.
+    """
 
     def __init__(self, driver: drivers.Driver, query: str, names: list[str],
-                 descending: bool):
+                 descending: bool, step: int = 0):
         self._driver = driver
         self._names = names
         self._from = f'FROM (\n{_bare(query)}\n) AS page'
         self._columns = [f'page.{name}' for name in names]
+        # Of keys alone an index may have all.
+        self._what = ', '.join(self._columns) if step else '*'
         sign, back = '<>' if descending else '><'
         ahead, behind = (
             ', '.join(column + ' DESC' * down for column in self._columns)
@@ -104,10 +140,16 @@ class _Query:
         self._up_to = self._statement(self._beyond(back, or_equal='='),
                                       behind)
         self._ends = [
-            self._union([(self._are(len(names)), ahead, 2),
-                         (self._beyond(back, or_equal='='), behind, 1)
+            self._union([(self._are(len(names)), ahead, '2'),
+                         (self._beyond(back, or_equal='='), behind, '1')
                          ] * count)
             for count in (1, 2)]
+        # From the beginning, and after a key.
+        self._borders = [
+            (self._union([(where, ahead, '1'),
+                          (where, ahead, f'2 OFFSET {step - 1:d}')]),
+             self._statement(where, behind))
+            for where in ([], self._beyond(sign)) if step]
         self._nulls = [
             self._statement([*self._are(number), ' AND ' * bool(number),
                              f'{column} IS NULL'], '')
@@ -122,6 +164,21 @@ class _Query:
         for number in range(1, len(self._names)):
             self._refuse_null(number, key)
         return self._select(self._after, key, limit)
+
+    def borders(self, last: Any) -> list[Any]:
+        """The keys of the first and the last row of a range, and the next.
+
+        It is the range after a key, or the first one.
+        """
+        if last is None:
+            self._refuse_null(0, ())
+        key = () if last is None else _parts(last, self._names)
+        both, furthest = self._borders[last is not None]
+        rows, found = self._driver.select(both[0], key, key)
+        if len(rows) == 1:          # fewer are left
+            rows += self._run(furthest, key, 1)[0]
+        keys = self._keys(rows, found)
+        return keys[:1] if keys[:1] == keys[1:] else keys
 
     def look(self, key: Any) -> tuple[list[Any], list[Any]]:
         """See `walk.Look`."""
@@ -174,7 +231,7 @@ class _Query:
     def _statement(self, where: list[str | int], order: str,
                    before: int = 0) -> _Statement:
         """``before`` is how many values come before it."""
-        text = f'SELECT * {self._from}'
+        text = f'SELECT {self._what} {self._from}'
         columns: list[int] = []
         for part in [' WHERE ' * bool(where), *where]:
             if isinstance(part, int):
@@ -185,7 +242,7 @@ class _Query:
         text += f' ORDER BY {order}' * bool(order)
         return text, columns
 
-    def _union(self, branches: list[tuple[list[str | int], str, int]]
+    def _union(self, branches: list[tuple[list[str | int], str, str]]
                ) -> tuple[str, list[list[int]]]:
         """Several statements as one, and the columns of each."""
         texts, columns, before = [], [], 0

@@ -42,7 +42,8 @@ Glance = Callable[[Sequence[Any]], List[Any]]
 
 def walk(fetch: Fetch, last: Any, step: int, descending: bool,
          look: Look | None = None, resumed: Any = None,
-         glance: Glance | None = None) -> Iterator[Any]:
+         glance: Glance | None = None, until_empty: bool = False
+         ) -> Iterator[Any]:
     """Page by page, each with one row more, which is the next page's first.
 
     It shows a key that repeats across the border, whose second row would
@@ -51,8 +52,9 @@ def walk(fetch: Fetch, last: Any, step: int, descending: bool,
     With a ``look`` the database vouches for each page before it is handed
     out, and for the key that the walk is ``resumed`` at; and a page that is
     not full is the last one.  Without, `fetch` is believed, and only an
-    empty page is the end.
+    empty page is the end, as with ``until_empty``.
     """
+    until_empty = until_empty or look is None
     before = [last] if last else []
 
     def read() -> Page:
@@ -65,7 +67,7 @@ def walk(fetch: Fetch, last: Any, step: int, descending: bool,
         else:
             rows, keys = _vouched(read, step, look, resumed, glance)
             resumed = None
-        ends = not rows or look is not None and len(rows) <= step
+        ends = not rows or not until_empty and len(rows) <= step
         del rows[step:], keys[step:]
         if keys:                # now: who gets the rows may change them
             before = [last := keys[-1]]

@@ -39,6 +39,7 @@ class Weight:
     def __init__(self) -> None:
         self.each = 0.0             # bytes, a running mean
         self._heavy = 0.0           # bytes, of the heavier ones
+        self._single = False
 
     def observe(self, jobs: int, size: int) -> None:
         """So many jobs were ``size`` bytes pickled."""
@@ -52,8 +53,14 @@ class Weight:
         """Return how many jobs a queue may hold, by their weight."""
         return int(QUEUE_BYTES / self.each) if self.each else 1 << 30
 
+    def go_singly(self) -> None:
+        """From now on each job is a lease of its own."""
+        self._single = True
+
     def most(self) -> int:
         """Return how many jobs are likely to fit into a lease."""
+        if self._single:
+            return 1
         if not self._heavy:
             return 1 << 30
         return max(1, int(LEASE_BYTES / self._heavy))

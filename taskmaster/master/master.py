@@ -62,6 +62,7 @@ class Master:
                               recorder.source.name,
                               settings.max_failures.reached,
                               changed=self._changed, timing=timing)
+        recorder.singly = self.queue.weight.go_singly
         self._server: Server | None = None
         self._recorder = recorder
         self._address, self._key = address, key

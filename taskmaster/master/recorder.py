@@ -8,7 +8,7 @@ what became of each.  One thread at a time (the saver's, once a run goes on).
 from __future__ import annotations
 
 import time
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import logs
 from ..errors import OperatorError
@@ -40,6 +40,8 @@ class Recorder:
         self._reset = reset
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
         self.paused = False         # by `tm-ctl pause`, until it is resumed
+        # Called before jobs that are not to be together in a list.
+        self.singly: Callable[[], None] = lambda: None
         # What is on disk; None when a save has failed somewhere on the way.
         self._saved: tuple[int, int, bool, bool] | None = 0, 0, False, False
         self._watermark: tuple[int, Any] = 0, None  # the last, saved or not
@@ -237,6 +239,7 @@ class RetryRecorder(Recorder):
                  self.failures.path)
 
     def jobs(self) -> Iterator[Any]:
+        from ..iterators.between import Range
         for failure in self.failures.outstanding():
             if failure.job is MISSING:
                 log.warning('job %d (key %s) cannot be retried from the file '
@@ -244,6 +247,8 @@ class RetryRecorder(Recorder):
                             failure.key, failure.missing)
                 continue
             self._numbers.append(failure.number)
+            if isinstance(failure.job, Range):
+                self.singly()       # one statement would do what is between
             yield failure.job
 
     def skip(self, job: Any) -> bool:

@@ -1,5 +1,7 @@
 """The examples, as an operator runs them, stopped and killed in the middle."""
 
+import csv
+import gzip
 import importlib.util
 import json
 import os
@@ -271,3 +273,48 @@ def test_a_migration_that_is_killed_and_run_again(run, tmp_path):
     [failed] = failures(tmp_path)
     assert failed['key'] == '7'
     assert failed['error'].startswith('ValueError: no mail address')
+
+
+# -- csv_import, listed_files, sqlite_backfill ----------------------------
+
+def test_a_csv_that_is_killed_and_run_again(run, tmp_path):
+    with gzip.open(tmp_path / 'people.csv.gz', 'wt', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['name', 'id', 'born'])
+        writer.writerows([f'Ann\n{id} ', 'x' if id == 7 else id, '2000-01-01']
+                         for id in range(20_000))
+    command = (EXAMPLES / 'csv_import.py', 2, 'path=people.csv.gz')
+    database = tmp_path / 'people.db'
+    killed = run(*command)
+    in_the_middle(killed, database, 'people', 19_999, signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
+    assert run(*command).end() == 1
+    assert select(database, 'SELECT id, name FROM people ORDER BY id') == [
+        (id, f'Ann\n{id}') for id in range(20_000) if id != 7]
+    [failed] = failures(tmp_path)
+    assert failed['error'].startswith("ValueError: invalid literal for int()")
+
+
+def test_checksums_of_files_from_a_list(run, tmp_path):
+    make_tree(tmp_path / 'tree', plain=100)
+    subprocess.run(
+        "find tree -type f ! -path '*lines*' > names.txt", shell=True,
+        cwd=tmp_path, check=True)
+    assert run(EXAMPLES / 'listed_files.py', 1, 'names=names.txt',
+               'output=sums.db').end() == 0
+    names = (tmp_path / 'names.txt').read_bytes().splitlines()
+    assert len(names) > 100
+    assert len(printed(tmp_path)) == len(names)
+    assert set(printed(tmp_path)) <= set(expected(tmp_path, 'tree'))
+
+
+def test_a_backfill_that_is_killed_and_run_again(run, tmp_path):
+    command = (EXAMPLES / 'sqlite_backfill.py', 2, 'rows=150000')
+    database = tmp_path / 'users.db'
+    killed = run(*command)
+    in_the_middle(killed, database, 'users WHERE domain IS NOT NULL', 100_000,
+                  signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
+    assert run(*command).end() == 0
+    assert select(database, 'SELECT domain, count(*) FROM users GROUP BY 1'
+                  ) == [('example.org', 100_000)]
