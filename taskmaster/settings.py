@@ -18,6 +18,8 @@ from .converters import (ENOUGH_JOBS, LEVELS, NUMBERS, MaxFailures,
                          as_threads, kind_of, typed)
 
 ENV_KEY = 'TASKMASTER_KEY'
+# In the environment of a supervisor's child: the pipe that ends with it.
+ENV_PARENT = 'TASKMASTER_PARENT'
 
 
 class Setting(NamedTuple):

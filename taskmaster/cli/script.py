@@ -13,7 +13,7 @@ from ..console.output import fill_descriptors, set_up_logging, to_stderr
 from ..console.signals import guard
 from ..errors import Fault, TaskmasterError, need_the_gil
 from ..records import NamedTuple
-from ..settings import ENV_KEY, Settings, made
+from ..settings import ENV_KEY, ENV_PARENT, Settings, made
 from ..timing import Timing
 from .plain import plain
 
@@ -86,7 +86,8 @@ def main_of(script: Script, arguments: Sequence[str] | None,
     """Parse, run, and exit with the code of what came of it."""
     fill_descriptors()
     guard()
-    ending = Ending()           # before what the operator's code registers
+    # Before what the operator's code registers.
+    ending = Ending(supervised=ENV_PARENT in os.environ)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
     if arguments is None:

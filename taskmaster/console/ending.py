@@ -17,7 +17,7 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn
 
-from .. import forks, logs
+from .. import forks, logs, sessions
 from .output import flush
 from .signals import default, die_by
 
@@ -43,10 +43,12 @@ class _Enough(Exception):
 class Ending:
     """To be made before the operator's code runs: what it registers is first.
 
-    On the main thread.
+    On the main thread.  What is left running it says, unless a supervisor of
+    this process sees to that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervised: bool = False) -> None:
+        self._supervised = supervised
         self._code = 0
         self._number: int | None = None
         self._waited = False        # for the threads
@@ -82,7 +84,13 @@ class Ending:
 
     def _last(self, late: bool = False) -> None:
         """All else is done: die by the signal, if it was one."""
-        if forks.is_child() or self._number is None and not late:
+        if forks.is_child():
+            return
+        left = [] if self._supervised else sessions.children()
+        if left:
+            log.warning('what the operator\'s code started is left running: '
+                        '%s', sessions.named(left))
+        if self._number is None and not late:
             return
         logging.shutdown()
         flush()

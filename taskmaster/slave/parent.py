@@ -9,13 +9,13 @@ from typing import Callable, MutableMapping
 from .. import forks
 from ..errors import TaskmasterError
 from ..service import Service
+from ..settings import ENV_PARENT
 
 # In a child's environment: the id that it is to go by,
 ENV_ID = 'TASKMASTER_SLAVE'
 # the id of the dead one in whose place it comes,
 ENV_AFTER = 'TASKMASTER_AFTER'
-# the pipe that ends with the parent, the one for what it should know,
-ENV_PARENT = 'TASKMASTER_PARENT'
+# (beside ENV_PARENT) the pipe for what the parent should know,
 ENV_NEWS = 'TASKMASTER_NEWS'
 # after how many jobs to retire, whether the master is in the parent,
 ENV_QUOTA = 'TASKMASTER_QUOTA'

@@ -1,7 +1,7 @@
 """One child of the supervisor: a slave process, its pipes, its end.
 
-A child leads a session, and so a process group, of its own: what its handlers
-start is in it, and is ended with a child that does not end by itself.
+A child leads a session of its own: what its handlers start is in it, and is
+ended with a child that does not end by itself.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import threading
 from contextlib import ExitStack
 from typing import IO, Any, Callable, Sequence
 
-from .. import forks, logs
+from .. import forks, logs, sessions
 from ..address import Address, name_of
 from ..errors import TaskmasterError
 from ..records import NamedTuple
 from ..service import Service
-from ..settings import ENV_KEY, Settings, flags
+from ..settings import ENV_KEY, ENV_PARENT, Settings, flags
 from ..slave import watchdog
-from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PARENT, ENV_PATH,
+from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PATH,
                             ENV_LOCAL, ENV_QUOTA, ENV_SOCKET)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..timing import STANDARD, Timing
@@ -48,6 +48,7 @@ class Ended(NamedTuple):
     told: bytes = b''               # see `slave.parent`
     late: list[Range] | None = None     # jobs that took too long, if any did
     why: str = ''                   # for a person
+    left: int | None = None         # the session, if it has left something
 
 
 class Child:
@@ -82,23 +83,23 @@ class Child:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End the slave and all of its group; also in a signal handler."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):   # macOS: all zombies
-            pass
+        """End the slave and all of its session; also in a signal handler."""
+        sessions.end(self.pid)
 
     def wait(self) -> Ended:
         """Wait for the end, and end it when a job takes too long."""
         try:
             code, late = self._wait()
+            left = None
             if code != 0:
-                self.kill()         # what is left of the group
+                self.kill()         # what is left of the session
+            elif sessions.members(self.pid):
+                left = self.pid
             for printer in self.printers:
                 printer.join(self._timing.last_words)
             return Ended(code, self.told(), late, _why(code)
                          if late is None or self._shared is None else
-                         f'--job-timeout {self._shared.limit:g} s')
+                         f'--job-timeout {self._shared.limit:g} s', left)
         finally:
             with self._lock:
                 self._news.close()

@@ -28,6 +28,7 @@ from ..slave.parent import CONNECTED, OVER, RETIRED
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 from .child import Ended
+from .leftovers import Leftovers
 
 log = logs.logger(__name__)
 
@@ -113,6 +114,7 @@ class Supervisor:
         self._lost = lost
         self._timing = timing
         self._stopping = threading.Event()
+        self._leftovers = Leftovers(timing)
         self._lock = threading.Lock()
         self._children: dict[int, Any] = {}
         self._slots = [Service(f'slot-{number}', self._keeper(number),
@@ -150,6 +152,7 @@ class Supervisor:
         """End the children, and theirs, at once; also in a signal handler."""
         for child in [*self._children.values()]:
             child.kill()
+        self._leftovers.kill()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for all children to end; return whether they did."""
@@ -160,7 +163,7 @@ class Supervisor:
         return not self.alive
 
     def close(self) -> None:
-        """The run is over: end what is left of the children.
+        """The run is over: end what is left of the children, and of theirs.
 
         Those that have connected know it, and end by themselves.
         """
@@ -176,6 +179,7 @@ class Supervisor:
                 log.warning('slaves did not end and were killed: %d', count)
                 self.join(self._timing.close)
         self._starter.close()
+        self._leftovers.close()
 
     def _joined(self) -> bool:
         """Wait for the children; those that know of the end as they like."""
@@ -248,6 +252,8 @@ class Supervisor:
             self._children[slot.number] = child
         try:
             end: Ended = child.wait()
+            if end.left is not None:
+                self._leftovers.add(end.left)
             return end
         except BaseException:
             child.kill()

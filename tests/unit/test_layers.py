@@ -23,7 +23,7 @@ LAYERS = [
     ['supervisor', 'master', 'slave'],
     ['wire', 'storage', 'console', 'usercode', 'iterators'],
     ['errors', 'text', 'timing', 'service', 'address', 'settings',
-     'converters', 'forks', 'logs', 'records'],
+     'converters', 'forks', 'logs', 'sessions', 'records'],
 ]
 RANKS = {room: rank for rank, layer in enumerate(reversed(LAYERS))
          for room in layer}
