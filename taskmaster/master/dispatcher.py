@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Callable, Sequence, Union
 
-from .. import logs
 from ..records import NamedTuple
 from ..text import summary
 from ..timing import Timing
 from ..wire.fields import Range
 from ..wire.messages import Introduction, Payload, Report
+from ..wire.quiet import Quiet
 from .gate import Gate
 from .ledger import Lease, Ledger
 from .packing import Packed, Packer
@@ -22,8 +22,10 @@ from .waiters import Waiters
 # Characters of the traceback of a job that fails while very many wait to be
 # recorded: those in hand may go on failing.
 SHORT = 500
-
-log = logs.logger(__name__)
+# Ranges, failures and refusals that are seen to before others have the lock.
+AT_ONCE = 1000
+# Lost slaves whose successors are waited for at the end.
+AWAITED = 10_000
 
 
 class Leased(NamedTuple):
@@ -63,13 +65,14 @@ class Dispatcher:
     """Gives out leases and takes reports.
 
     ``took`` is called when jobs have left the queue or the slaves' hands,
-    and ``changed`` as that of the `JobQueue`; both under the lock.
+    and ``changed`` as that of the `JobQueue`; both under the lock.  To
+    ``quiet`` goes what is said of slaves.
     """
 
     def __init__(self, ledger: Ledger, gate: Gate, waiters: Waiters,
                  packer: Packer, start_id: str, clock: Callable[[], float],
                  changed: Callable[[], None], took: Callable[[], None],
-                 timing: Timing):
+                 timing: Timing, quiet: Quiet):
         self._waiters = waiters
         self._ledger = ledger
         self._gate = gate
@@ -79,9 +82,11 @@ class Dispatcher:
         self._changed = changed
         self._took = took
         self._timing = timing
+        self._quiet = quiet
         self._packer = packer
         self._sessions: dict[str, object] = {}      # the newest of a slave
-        self._awaited: set[str] = set()     # lost ones, to have a successor
+        # Lost ones that are to have a successor, the oldest first.
+        self._awaited: dict[str, None] = {}
 
     @property
     def connected(self) -> int:
@@ -103,13 +108,13 @@ class Dispatcher:
 
         Return what it still holds.
         """
-        lost = ''
+        lost: _Loss | None = None
         with self._lock:
             ledger = self._ledger
             waiting = ledger.pieces.waiting
             if who.after:
                 lost = self._lose(who.after)
-                self._awaited.discard(who.after)
+                self._awaited.pop(who.after, None)
             if who.slave in self._sessions:
                 self._waiters.wake_all()     # its older session, if that waits
             self._sessions[who.slave] = session
@@ -144,6 +149,12 @@ class Dispatcher:
         """
         if report.start != self._start_id:
             return Unknown()
+        if (len(report.done) > AT_ONCE or len(report.failed) > AT_ONCE
+                or len(report.refused) > AT_ONCE):
+            *parts, report = _parts(report)
+            for part in parts:
+                with self._lock:
+                    self._take_report(slave, part, session)
         taken = False
         while True:
             with self._lock:
@@ -170,9 +181,11 @@ class Dispatcher:
         with self._lock:
             lost = self._lose(slave, late)
             if not awaited:
-                self._awaited.discard(slave)
+                self._awaited.pop(slave, None)
             elif lost:
-                self._awaited.add(slave)
+                self._awaited[slave] = None
+                if len(self._awaited) > AWAITED:
+                    del self._awaited[next(iter(self._awaited))]
             self._waiters.wake_all()
             self._changed()
         self._say(lost)
@@ -204,21 +217,21 @@ class Dispatcher:
                 self._waiters.wake_all()
                 self._changed()
         for name, jobs in gone:
-            self._say(f'slave {name} is cut off, {jobs} jobs back')
+            self._quiet.warn('slave %s is cut off, %d jobs back', name, jobs)
         for name, jobs in lost:
             if jobs:                # or that was said when it was cut off
-                self._say(f'lost slave {name}, {jobs} jobs back')
+                self._say(_Loss(name, jobs))
 
     # -- under the lock ---------------------------------------------------
 
-    def _lose(self, slave: str, late: Sequence[Range] = ()) -> str:
+    def _lose(self, slave: str, late: Sequence[Range] = ()) -> _Loss | None:
         """Return what is to be said of it, once the lock is let go of."""
         lost = self._ledger.slaves.get(slave)
         if lost is None:
-            return ''
+            return None
         jobs = self._ledger.lose(slave, late)
         self._sessions.pop(slave, None)
-        return f'lost slave {lost.name}, {jobs} jobs back'
+        return _Loss(lost.name, jobs)
 
     def _take_report(self, slave: str, report: Report,
                      session: object) -> None:
@@ -231,8 +244,9 @@ class Dispatcher:
         if news and self._sessions.get(slave) is session:
             for failed in report.failed:
                 if ledger.leasing.behind:
-                    failed = failed._replace(traceback=failed.traceback[
-                        -SHORT:])
+                    failed = failed._replace(
+                        error=failed.error[:SHORT], cause='',
+                        traceback=failed.traceback[-SHORT:])
                 ledger.fail(slave, *failed)
             for refused in report.refused:
                 ledger.refuse(slave, *refused)
@@ -300,8 +314,23 @@ class Dispatcher:
             if errors:
                 self._changed()
 
-    @staticmethod
-    def _say(text: str) -> None:
+    def _say(self, loss: _Loss | None) -> None:
         """Not under the lock: a terminal may be stopped for hours."""
-        if text:
-            log.warning('%s', text)
+        if loss is not None:
+            self._quiet.warn('lost slave %s, %d jobs back', *loss)
+
+
+class _Loss(NamedTuple):
+    """A slave that is lost."""
+
+    name: str
+    jobs: int               # that come back
+
+
+def _parts(report: Report) -> list[Report]:
+    """What it says, cut so that none keeps the lock for long."""
+    start, done, failed, refused = report
+    longest = max(len(done), len(failed), len(refused))
+    return [Report(start, done[at:at + AT_ONCE], failed[at:at + AT_ONCE],
+                   refused[at:at + AT_ONCE])
+            for at in range(0, longest, AT_ONCE)]

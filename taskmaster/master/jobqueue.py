@@ -16,6 +16,7 @@ from typing import Any, Callable, Sequence
 
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
+from ..wire.quiet import Quiet
 from . import overview
 from .dispatcher import Dispatcher
 from .gate import Gate
@@ -27,6 +28,8 @@ from .waiters import Waiters
 
 # Of so many pages a queue consists when it is full.
 PAGES = 4
+# Lines of one kind about slaves, in ten seconds.
+LINES = 50
 
 
 class JobQueue:
@@ -56,9 +59,10 @@ class JobQueue:
         self._clock = clock
         self._changed = changed
         self._closed = False        # to the feeder
+        self.quiet = Quiet(LINES)   # for what slaves have us say
         self.dispatcher = Dispatcher(self._ledger, self._gate, self.waiters,
                                      Packer(self.weight), start_id, clock,
-                                     changed, self._took, timing)
+                                     changed, self._took, timing, self.quiet)
 
     # -- the feeder's side ------------------------------------------------
 
@@ -159,6 +163,11 @@ class JobQueue:
     def behind(self) -> bool:
         """Whether nothing is leased until failed jobs are recorded."""
         return self._ledger.leasing.behind
+
+    @property
+    def full(self) -> bool:
+        """Whether so many jobs are out of the queue that no more may be."""
+        return self._ledger.leasing.full
 
     @property
     def too_many(self) -> bool:

@@ -17,6 +17,11 @@ from .slaves import Slave, Slaves
 
 # Jobs out of the queue at most, in sizes of the queue.
 IN_HAND = 50
+# Of one slave, in the same; or two for each of its workers, if those are
+# more.  What is in work, and the next lease, is never half of it.
+OF_ONE = 4
+# Pieces that wait, after which nothing new is leased: each costs memory.
+WAITING = 10_000
 # Failed jobs that wait to be recorded, after which no more are leased: they
 # are kept in memory with their tracebacks (10 kB each).
 UNRECORDED = 1000
@@ -28,6 +33,7 @@ class Leasing:
     def __init__(self, size: int, ready: Ready, pieces: Pieces,
                  slaves: Slaves, timing: Timing):
         self.size = size
+        self._of_one = OF_ONE * size
         self._ready = ready
         self._pieces = pieces
         self._slaves = slaves
@@ -39,7 +45,7 @@ class Leasing:
     def full(self) -> bool:
         """Whether no more jobs may be out of the queue."""
         return (self._pieces.jobs >= IN_HAND * self.size
-                or self.behind)
+                or self.behind or self._pieces.waiting > WAITING)
 
     @property
     def behind(self) -> bool:
@@ -59,9 +65,11 @@ class Leasing:
         return self._reserved
 
     def barred(self, slave: Slave) -> bool:
-        """Whether this slave gets nothing until it holds nothing."""
-        return slave.in_hand > 0 and (slave.isolated > 0
-                                      or slave.id in self.reserved)
+        """Whether this slave gets nothing until it holds less."""
+        return slave.in_hand > 0 and (
+            slave.isolated > 0 or slave.in_hand >= self._of_one
+            and slave.in_hand >= 2 * slave.workers
+            or slave.id in self.reserved)
 
     def late(self, slave: Slave, now: float, span: float) -> bool:
         """Whether a slave should share what it has leased too long ago."""
@@ -124,6 +132,8 @@ class Leasing:
         return piece
 
     def _new(self, want: int) -> Piece | None:
+        if self._pieces.waiting > WAITING:
+            return None
         count = min(want, len(self._ready),
                     IN_HAND * self.size - self._pieces.jobs)
         if count < 1:

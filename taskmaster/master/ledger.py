@@ -58,6 +58,11 @@ LOSSES = 3
 REFUSALS = 3
 # Failed jobs that are seen to at once, however many there are.
 BATCH = 1000
+# Failed jobs that are recorded yet when there are too many: more of what is
+# in hand then waits for the next start, as if it had not been tried.
+BEYOND = 100
+# Characters of why a job cannot be unpickled.
+REASON = 200
 
 
 class FailedJob(NamedTuple):
@@ -105,6 +110,7 @@ class Ledger:
         self.finished = 0               # jobs done, or failed and recorded
         self.failed = 0                 # of those: failed and recorded
         self.twice = 0                  # jobs done once more
+        self._beyond = 0                # failed since they are too many
         self._timing = timing
         self._too_many = too_many
 
@@ -295,7 +301,7 @@ class Ledger:
         for slave, piece in self._held(id, a, b):
             self.pieces.release(piece)
             if piece.size == 1:
-                piece.refused[slave.id] = error
+                piece.refused[slave.id] = error[:REASON]
                 if len(piece.refused) >= REFUSALS:
                     self._fail(piece, error, '', slave.name, 0)
                     continue
@@ -305,10 +311,9 @@ class Ledger:
     def recorded(self, numbers: Iterable[int]) -> None:
         """These failed jobs are on disk, so the watermark may pass them."""
         for number in numbers:
-            piece = self.pieces.failed.get(number)
-            if piece is not None:
+            if number in self.pieces.failed:
                 self.failed += 1
-                self._finish(piece)
+                self._finish(self.pieces.failed[number])
 
     # -- what becomes of a piece ------------------------------------------
 
@@ -359,19 +364,21 @@ class Ledger:
               attempts: int, cause: str = '') -> None:
         """A single job has failed and is to be recorded."""
         self.pieces.release(piece)
+        self._beyond += self.too_many
+        if self._beyond > BEYOND:
+            self.pieces.wait(piece)
+            return
         piece.failure = FailedJob(piece.first, piece.job, error, traceback,
                                   slave, attempts, cause)
         self.pieces.failed[piece.first] = piece
-        if self._too_many(self.failures, self.finished):
-            self.too_many = True
+        self.too_many |= bool(self._too_many(self.failures, self.finished))
 
     def _fail_hopeless(self, piece: Piece, slave: str) -> bool:
         """Whether a job was lost too often."""
-        if piece.losses < LOSSES:
-            return False
-        self._fail(piece, f'lost with its slave {LOSSES} times', '', slave,
-                   LOSSES)
-        return True
+        if piece.losses >= LOSSES:
+            self._fail(piece, f'lost with its slave {LOSSES} times', '',
+                       slave, LOSSES)
+        return piece.losses >= LOSSES
 
     def _fail_refused(self) -> None:
         """A job that every connected slave refused has failed."""

@@ -198,7 +198,7 @@ class Master:
             self.queue.hold('pause', 'paused' if command == PAUSE else '')
             self._saver.wake()
             said = 'paused' if command == PAUSE else 'going on'
-        log.info('%s (tm-ctl)', said)
+        self.queue.quiet.info('%s (tm-ctl)', said)
         return said
 
     def report(self) -> dict[str, Any]:
@@ -262,6 +262,9 @@ class Master:
 
     def _look(self) -> bool:
         self._progress.update(self._monitor.look())
+        self.queue.quiet.flush()
+        if self._server is not None:
+            self._server.quiet.flush()
         if self.over():
             return True
         if (self._max_runtime is not None and not self.queue.draining

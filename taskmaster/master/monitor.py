@@ -8,7 +8,7 @@ from typing import Any, Callable, Tuple
 from .. import __version__, logs
 from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
                             state_text)
-from ..text import summary
+from ..text import NAME, short, summary
 from ..timing import Timing
 from .jobqueue import JobQueue
 from .overview import Oldest
@@ -47,7 +47,8 @@ class Monitor:
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = 0, 0        # looks at the queue: empty, and all
         self._source_seen = 0, 0.0  # jobs fed, and when that changed
-        self._finished = 0, 0.0     # jobs, and when that was said last
+        # Jobs finished, since when they are as many, when that was said.
+        self._finished, self._still, self._said = 0, clock(), clock()
 
     @property
     def countable(self) -> bool:
@@ -81,7 +82,8 @@ class Monitor:
     def status(self) -> Status:
         """Return what the line tells."""
         return self._status(*(self._draining() or self._reason()
-                              or self._stuck() or ('', '')))
+                              or self._hoarded() or self._stuck()
+                              or ('', '')))
 
     def _status(self, state: str = '', since: str = '') -> Status:
         counts = self._queue.counts()
@@ -93,7 +95,8 @@ class Monitor:
     def report(self) -> dict[str, Any]:
         """Return what `tm-ctl status --json` shows."""
         queue = self._queue
-        status = self._status(*(self._reason() or ('running', '')))
+        status = self._status(*(self._hoarded() or self._reason()
+                                or ('running', '')))
         oldest = queue.oldest()
         rate = self._speed.per_second()
         return {
@@ -145,6 +148,21 @@ class Monitor:
             return 'waiting for get_jobs', f', {now - since:.0f} s'
         return None
 
+    def _hoarded(self) -> State | None:
+        """Return who has most in hand while nothing finishes."""
+        still = self._clock() - self._still
+        if still <= (self._timing.quiet if self._queue.full
+                     else self._timing.stuck):
+            return None
+        most = max((holder for holder in self._queue.holders()
+                    if holder.age > self._timing.quiet),
+                   key=lambda holder: holder.in_hand, default=None)
+        if most is None:
+            return None
+        held, since = self._held(most)
+        why = self._queue.held
+        return f'{why}: {held}' if why else held, since
+
     def _stuck(self) -> State | None:
         """Return which job is held up while the others go on, if one is."""
         oldest = self._queue.oldest()
@@ -155,12 +173,11 @@ class Monitor:
 
     def _say_when_still(self, status: Status) -> None:
         """A line when nothing has finished for a minute, and each minute."""
-        finished, since = self._finished
         now = self._clock()
-        if status.current != finished or not since:
-            self._finished = status.current, now
-        elif now - since >= self._timing.still:
-            self._finished = finished, now
+        if status.current != self._finished:
+            self._finished, self._still, self._said = status.current, now, now
+        elif now - self._said >= self._timing.still:
+            self._said = now
             holders = self._queue.holders()
             if holders:
                 log.warning('nothing has finished for a minute: %s%s',
@@ -172,4 +189,6 @@ class Monitor:
     def _held(self, oldest: Oldest) -> State:
         return (f'job {self._recorder.count + oldest.number} '
                 f'(key {self._recorder.shown_key(oldest.job)}) is with '
-                f'{oldest.slave}', f' for {oldest.age:.0f} s')
+                f'{short(oldest.slave, NAME)}', f' for {oldest.age:.0f} s'
+                + (f', as one of {oldest.in_hand}' if oldest.in_hand > 1
+                   else ''))

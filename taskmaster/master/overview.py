@@ -19,6 +19,7 @@ class Oldest(NamedTuple):
     job: Any
     slave: str          # host:pid, or '' when nobody has it
     age: float          # seconds
+    in_hand: int        # jobs that this slave has, this one among them
 
 
 class SlaveReport(NamedTuple):
@@ -75,5 +76,6 @@ def holders(ledger: Ledger, now: float) -> list[Oldest]:
 
 
 def _oldest(piece: Piece, now: float) -> Oldest:
-    return Oldest(piece.first, piece.job, piece.holder.name if piece.holder
-                  else '', now - piece.since)
+    holder = piece.holder
+    return Oldest(piece.first, piece.job, holder.name if holder else '',
+                  now - piece.since, holder.in_hand if holder else 0)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Slaves that have gone, of which the last report is still known.
 REPORTS = 1000
+# Ranges that are known of a last report: seldom has one as many.
+REMEMBERED = 100
 
 
 class Slave:
@@ -113,6 +115,8 @@ class Slaves(dict[str, Slave]):
 
     def reported(self, id: str, ranges: Sequence[Range]) -> None:
         """These are the jobs done of its last report."""
+        if len(ranges) > REMEMBERED:
+            ranges = ranges[:REMEMBERED]
         slave = self.get(id)
         if slave is not None:
             slave.reported = ranges

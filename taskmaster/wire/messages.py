@@ -49,6 +49,7 @@ SPAN_SECONDS = 3600.0       # above any span of a lease
 AGE_SECONDS = 1e10          # above any age
 MOST_RATE = 1e9             # jobs a second, above any
 WORKERS = 10_000            # of one slave
+ID = 100                    # characters; ours have 16
 SLAVES = 100_000            # more than any master has
 
 
@@ -110,13 +111,18 @@ class Introduction(NamedTuple):
     after: str | None       # the id of the dead slave that it replaces
 
 
+def id(value: Any) -> str:
+    """A random id, of a slave or of a start."""
+    return text(value, ID)
+
+
 def report(value: Any) -> Report:
     """Check what a slave says it finished."""
     if not isinstance(value, list) or len(value) != 4:
         raise BadMessage('a report has four fields')
     start, done, failed, refused = value
     return Report(
-        text(start), ranges(done),
+        id(start), ranges(done),
         [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
                        number(attempts, 0, 1_000_000), line(cause))
          for n, error, trace, attempts, cause in items(failed, RANGES, 5)],
@@ -141,10 +147,10 @@ def introduction(value: Any) -> Introduction:
         raise BadMessage('an introduction has other fields')
     slave, name, workers, module, start, run, holds, after = value
     return Introduction(
-        text(slave), line(name, NAME),
+        id(slave), line(name, NAME),
         number(workers, 1, WORKERS), optional(text, module),
-        optional(text, start), run_name(run), ranges(holds),
-        optional(text, after))
+        optional(id, start), run_name(run), ranges(holds),
+        optional(id, after))
 
 
 def seconds_to_wait(value: Any) -> float:
@@ -169,8 +175,8 @@ def rate(value: Any) -> float | None:
 REQUESTS: dict[str, tuple[Check, ...]] = {
     'hello': (introduction,),
     'exchange': (report, number, flag, seconds_to_wait),
-    'give_back': (text, ranges),
-    'lost': (text, disjoint, flag),
+    'give_back': (id, ranges),
+    'lost': (id, disjoint, flag),
     'status': (run_name,),
     'control': (run_name, command, rate)}
 

@@ -1,33 +1,78 @@
-"""Warnings that others cause, however fast: of each kind some, then counts."""
+"""Lines that others cause, however fast: of each kind some, then counts."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from typing import Callable
 
 from .. import logs
 
 log = logs.logger(__name__)
 
+# For how many seconds a kind has its lines; then it has as many again.
+EVERY = 10.0
+
+
+class _Kind:
+    """The lines of one kind since ``began``, on the clock."""
+
+    def __init__(self, began: float):
+        self.began = began
+        self.said = 0
+        self.left_out = 0
+        self.last: tuple[int, tuple[object, ...]] = 0, ()   # of those
+
 
 class Quiet:
-    """Of each kind of warning one every ten seconds, and how many more."""
+    """Of each kind of line ``most`` every ten seconds, then how many more.
 
-    EVERY = 10.0            # seconds
+    Any thread may call; whoever it is writes what is to be said.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1,
+                 clock: Callable[[], float] = time.monotonic):
+        self._most = most
+        self._clock = clock
         self._lock = threading.Lock()
-        self._kinds: dict[str, tuple[float, int]] = {}  # next, left out
+        self._kinds: dict[str, _Kind] = {}
 
     def warn(self, text: str, *args: object) -> None:
-        """Log this, if its kind, which is ``text``, is due."""
-        now = time.monotonic()
+        """Log this, if its kind, which is ``text``, may say more."""
+        self._say(logging.WARNING, text, args)
+
+    def info(self, text: str, *args: object) -> None:
+        self._say(logging.INFO, text, args)
+
+    def flush(self) -> None:
+        """Say what was left out, of the kinds whose time is over.
+
+        To be called now and then, or it waits for the next of its kind.
+        """
+        for text in [*self._kinds]:
+            self._end(text)
+
+    def _say(self, level: int, text: str, args: tuple[object, ...]) -> None:
+        self._end(text)
         with self._lock:
-            due, left_out = self._kinds.get(text, (0.0, 0))
-            if now < due:
-                self._kinds[text] = due, left_out + 1
+            kind = self._kinds.setdefault(text, _Kind(self._clock()))
+            if kind.said == self._most:
+                kind.left_out += 1
+                kind.last = level, args
                 return
-            self._kinds[text] = now + self.EVERY, 0
-        if left_out:
-            text += f' (and {left_out} more like it)'
-        log.warning(text, *args)
+            kind.said += 1
+        log.log(level, text, *args)
+
+    def _end(self, text: str) -> None:
+        """Forget a kind whose time is over; its last line is said."""
+        with self._lock:
+            kind = self._kinds.get(text)
+            if kind is None or self._clock() - kind.began < EVERY:
+                return
+            del self._kinds[text]
+        if kind.left_out:
+            level, args = kind.last
+            if kind.left_out > 1:
+                text += f' (and {kind.left_out - 1:,} more like it)'
+            log.log(level, text, *args)

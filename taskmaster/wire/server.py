@@ -74,10 +74,10 @@ class Server(managers.Server):          # type: ignore[misc]
         self._unproven: dict[Connection, None] = {}     # the oldest first
         self._connections: set[Connection] = set()
         self._most = min(_raise_limit(), MOST)
-        self._quiet = Quiet()
+        self.quiet = Quiet()
         self._large = Large()
-        self._gate = Gate(self.authkey, self._quiet)
-        self._accepter = Accepter(self._doors, self._gate, self._quiet,
+        self._gate = Gate(self.authkey, self.quiet)
+        self._accepter = Accepter(self._doors, self._gate, self.quiet,
                                   self._serve, self._has_room,
                                   tls is not None)
         Service('accepter', self._accepter.run, failed).start()
@@ -102,8 +102,8 @@ class Server(managers.Server):          # type: ignore[misc]
         if not full or self._cut_unproven(0):
             return True
         if not waiting:
-            self._quiet.warn('a connection was turned away: all %d are in '
-                             'use; raise ulimit -n', self._most)
+            self.quiet.warn('a connection was turned away: all %d are in '
+                            'use; raise ulimit -n', self._most)
         return False
 
     def _serve(self, conn: Connection, first: First | None) -> bool:
@@ -118,7 +118,7 @@ class Server(managers.Server):          # type: ignore[misc]
                              daemon=True, name=conn.peer).start()
             return True
         except RuntimeError as error:       # no more threads
-            self._quiet.warn('no thread for a connection: %s', error)
+            self.quiet.warn('no thread for a connection: %s', error)
             self._leave(conn)
             self._cut_unproven(0)
             return False
@@ -155,9 +155,9 @@ class Server(managers.Server):          # type: ignore[misc]
             conn.send(('#RETURN', None))
             self.serve_client(conn)
         except AuthenticationError:
-            self._quiet.warn('%s does not hold the key', conn.peer)
+            self.quiet.warn('%s does not hold the key', conn.peer)
         except (BadMessage, TypeError, ValueError) as error:
-            self._quiet.warn('%s: %s', conn.peer, error)
+            self.quiet.warn('%s: %s', conn.peer, error)
         except (EOFError, OSError) as error:
             log.debug('%s: %s', conn.peer, error)
         finally:
@@ -175,8 +175,8 @@ class Server(managers.Server):          # type: ignore[misc]
                 except BadMessage:
                     raise
                 except Exception as error:
-                    self._quiet.warn('error in %s for %s: %s', name,
-                                     conn.peer, summary(error))
+                    self.quiet.warn('error in %s for %s: %s', name,
+                                    conn.peer, summary(error))
                     log.debug('in full:', exc_info=True)
                     conn.send(('#TRACEBACK', 'the master had an error'))
                     return

@@ -501,7 +501,7 @@ def handle_job(job):
     two = work.start('slave', 'migrate', master.host)
     eventually(lambda: len(work.lines('done')) >= 9998, 'the others')
     name = f'{socket.gethostname()}:{one.pid}'
-    master.says(rf'job 1 \(key 1\) is with {name} for \d+ s$')
+    master.says(rf'job 1 \(key 1\) is with {name} for \d+ s')
     work.touch('go')
     assert [p.code() for p in (one, two, master)] == [0, 0, 0]
     work.check(range(1, 10001))

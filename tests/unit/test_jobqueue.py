@@ -16,7 +16,7 @@ from taskmaster.master.dispatcher import (Ended, Leased, Nothing, Recalled,
                                           Unknown)
 from taskmaster.master.feeder import Feeder
 from taskmaster.master.jobqueue import JobQueue
-from taskmaster.master.leasing import IN_HAND
+from taskmaster.master.leasing import IN_HAND, OF_ONE
 from taskmaster.timing import STANDARD
 from taskmaster.wire.messages import (LEASE_BYTES, FailureReport,
                                       Introduction, Refusal, Report)
@@ -417,13 +417,17 @@ def test_pickling_holds_no_lock():
 
 def test_jobs_out_of_the_queue_are_bounded():
     queue = JobQueue(2, RUN)
-    hello(queue)
     feeder = Feeder(queue, lambda: iter(int, 1))        # without end
     feeder.start()
-    leased = 0
+    leased = slaves = 0
     while leased < 2 * IN_HAND:
-        leased += len(take(queue, 100, wait=FOREVER)[1])
-    assert ask(queue, 100) == Nothing('')
+        if leased >= slaves * 2 * OF_ONE:   # the others have what they may
+            slaves += 1
+            hello(queue, f's{slaves}')
+        leased += len(take(queue, 100, wait=FOREVER,
+                           slave=f's{slaves}')[1])
+    hello(queue, 'last')
+    assert ask(queue, 100, slave='last') == Nothing('')
     assert leased == 2 * IN_HAND
     queue.drain('draining')
     feeder.join(LONG)
@@ -488,7 +492,7 @@ def test_the_oldest_job_is_named():
     take(queue, 2)
     clock.forward(7)
     ask(queue, 0, [(2, 2)])
-    assert queue.oldest() == (1, 'a', 'host:s1', 7)
+    assert queue.oldest() == (1, 'a', 'host:s1', 7, 1)
 
 
 def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
@@ -617,7 +621,7 @@ def test_nothing_is_logged_under_the_lock(caplog):
             assert not queue._lock.locked()
 
     handler = Looks()
-    log = logging.getLogger('taskmaster.master.dispatcher')
+    log = logging.getLogger('taskmaster.wire.quiet')
     log.addHandler(handler)
     try:
         take(queue, 3)

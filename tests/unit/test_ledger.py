@@ -2,9 +2,12 @@
 
 import pytest
 
-from taskmaster.master.leasing import IN_HAND
-from taskmaster.master.ledger import LOSSES, REFUSALS, FailedJob, Ledger
+from taskmaster.master import leasing
+from taskmaster.master.leasing import IN_HAND, OF_ONE
+from taskmaster.master.ledger import (BEYOND, LOSSES, REFUSALS, FailedJob,
+                                      Ledger)
 from taskmaster.master.ready import Ready
+from taskmaster.master.slaves import REMEMBERED
 from taskmaster.timing import STANDARD
 from taskmaster.wire.fields import RANGES
 
@@ -36,11 +39,11 @@ def lease(ledger, id, want, now=0, prefetch=False, draining=False):
     return numbers
 
 
-def lease_all(ledger, id):
+def lease_all(ledger, id, want=1000):
     """All that this slave gets when it asks and never finishes."""
     got = []
     while True:
-        numbers = lease(ledger, id, 1000)
+        numbers = lease(ledger, id, want)
         if numbers is None:
             return got
         got.append(numbers)
@@ -630,15 +633,64 @@ def test_what_may_have_killed_its_slave_waits_while_draining(ledger):
 
 
 def test_jobs_in_hand_are_capped():
-    ledger = make(0, size=2)
-    for _ in range(IN_HAND):
+    slaves = [f's{n}' for n in range(IN_HAND)]
+    ledger = make(0, 2, [*slaves, 'b'])
+    for slave in slaves:
         ledger.ready.extend(['job'] * 2)
-        ledger.lease('a', 2, 0)
+        ledger.lease(slave, 2, 0)
     ledger.ready.extend(['job'] * 2)
     assert ledger.pieces.jobs == 100
     assert ledger.lease('b', 2, 0) is None
-    ledger.done('a', [(7, 7)])
+    ledger.done('b', [(7, 7)])
     assert len(ledger.lease('b', 2, 0).jobs) == 1
+
+
+def test_one_slave_has_no_more_than_its_part_in_hand():
+    ledger = make(1000, size=10)
+    assert len(lease_all(ledger, 'a', 10)) == OF_ONE
+    assert len(lease(ledger, 'b', 10)) == 10
+    ledger.done('a', [(1, 1)])
+    assert len(lease(ledger, 'a', 10)) == 10
+
+
+def test_a_slave_of_many_workers_has_two_jobs_for_each():
+    ledger = make(1000, size=1)
+    ledger.hello('c', 'host:c', 20, 0)
+    assert len(lease_all(ledger, 'c', 1)) == 40
+
+
+def test_while_very_many_pieces_wait_nothing_new_is_leased(monkeypatch):
+    """Or whoever refuses all that there is fills the memory."""
+    monkeypatch.setattr(leasing, 'WAITING', 10)
+    ledger = make(1000, size=100)
+    for number in lease(ledger, 'a', 20):
+        ledger.refuse('a', number, number, 'no')
+    assert lease(ledger, 'a', 5) is None and ledger.leasing.full
+    assert lease(ledger, 'b', 5) == [1]         # these first
+
+
+def test_beyond_too_many_failures_few_are_recorded():
+    """A slave that fails all it has in hand does not fill the disk."""
+    ledger = Ledger(1000, too_many=lambda failed, finished: failed > 5)
+    ledger.ready.extend([*range(1, 1001)])
+    ledger.hello('a', 'host:a', 1, 0)
+    ledger.lease('a', 1000, 0)
+    for number in range(1, 1001):
+        ledger.fail('a', number, 'no')
+    failed = ledger.unrecorded()
+    assert [job.number for job in failed] == [*range(1, 6 + BEYOND + 1)]
+    ledger.recorded(job.number for job in failed)
+    assert ledger.watermark()[0] == 6 + BEYOND
+    assert ledger.idle and not ledger.complete      # the next start has them
+
+
+def test_of_a_last_report_so_much_is_remembered():
+    ledger = make(10_000)
+    many = [(n, n) for n in range(1, 10_000, 2)]
+    ledger.done('a', many)
+    ledger.done('gone', many)
+    assert len(ledger.slaves['a'].reported) == REMEMBERED
+    assert len(ledger.slaves._reports['gone']) == REMEMBERED
 
 
 def test_what_came_back_is_leased_though_the_cap_is_reached():

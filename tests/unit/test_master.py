@@ -18,6 +18,7 @@ from taskmaster.converters import MaxFailures
 from taskmaster.errors import (Fault, OperatorError, SaveError,
                                TaskmasterError, TooManyFailures)
 from taskmaster.master import monitor
+from taskmaster.master.jobqueue import LINES
 from taskmaster.master.master import Master
 from taskmaster.master.recorder import Recorder
 from taskmaster.settings import Settings
@@ -335,6 +336,35 @@ def test_a_drain_says_what_it_waits_for(make, monkeypatch):
     for slave in first, second:
         slave.work()
     assert running.result() == 0
+
+
+def test_who_has_most_is_named_while_nothing_finishes(make, caplog):
+    """A slave that lives, takes all, and finishes nothing."""
+    master = make(timing=QUICK._replace(quiet=0.02, stuck=0.02))
+    running = Background(master.run)
+    one, hoarder = Slave(master), Slave(master, 's2')
+    assert type(one.ask(QUICK.wait)) is Jobs        # one job, for long
+    lease = hoarder.ask(QUICK.wait, want=1000)
+    assert lease.size > 1
+    said = f'is with host:s2 for 0 s, as one of {lease.size}'
+    until(lambda: said in master.report()['state'])
+    # On the line, too.
+    assert said in state_text(master._monitor.status())
+    master.stop(15)
+    until(lambda: master.report()['state'].startswith('draining: job'))
+    done = [(1, 1), (lease.first, lease.first + lease.size - 1)]
+    one.ask(want=0, done=done)
+    one.work()
+    hoarder.work()
+    assert running.result() == 0
+
+
+def test_what_is_steered_very_often_is_counted(make, caplog):
+    caplog.set_level('INFO')
+    master = make()
+    for _ in range(3 * LINES):
+        master.control(RATE, None)
+    assert caplog.text.count('as fast as can be (tm-ctl)') == LINES
 
 
 def test_it_says_that_it_waits_for_get_jobs(make):

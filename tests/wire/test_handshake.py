@@ -6,7 +6,7 @@ import struct
 from contextlib import closing, suppress
 
 import pytest
-from fakes import KEY, LONG, RUN, Background, greet, take, until
+from fakes import KEY, LONG, RUN, Background, greet, take
 from relays import Relay
 
 from taskmaster import __version__
@@ -144,20 +144,6 @@ def test_a_wrong_key_is_refused(server, caplog):
     assert len(lines) == 1 and '127.0.0.1:' in lines[0]
     assert not server._connections      # not even a thread
     a_slave_is_served(server)
-
-
-def test_warnings_that_were_left_out_are_counted(server, caplog):
-    for _ in range(3):
-        with pytest.raises(KeyRefused):
-            client.connect(server.address, b'another key')
-    kind = '%s does not hold the key'
-    until(lambda: server._quiet._kinds[kind][1] == 2)
-    server._quiet.warn('another kind')      # is not left out
-    assert 'another kind' in caplog.text
-    server._quiet._kinds[kind] = 0.0, 2     # ten seconds later
-    with pytest.raises(KeyRefused):
-        client.connect(server.address, b'another key')
-    until(lambda: '2 more' in caplog.text)
 
 
 def test_whoever_is_not_proved_hears_one_fixed_frame(server):
