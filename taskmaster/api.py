@@ -93,12 +93,14 @@ class Taskmaster:
     def _start(self, settings: Settings) -> int:
         if not logging.getLogger().handlers:
             set_up_logging(settings.log_level)
-        # Here already: a mistake in it is said once, and not by each slave.
-        handle = handler.of_target(self._target, True, settings.retries,
-                                   settings.batch)
+        def load() -> handler.Handler:
+            return handler.of_target(self._target, True, settings.retries,
+                                     settings.batch)
         if settings.dry_run:
             from .dry_run import rehearse
-            return rehearse(self._source, settings)
+            return rehearse(self._source, settings, load)
+        # Here already: a mistake in it is said once, and not by each slave.
+        handle = load()
         progress = new_progress(settings)
         if settings.inline:
             from .inline import run_inline

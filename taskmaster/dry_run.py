@@ -1,122 +1,332 @@
-"""`--dry-run`: what a run would do, without serving or writing anything."""
+"""`--dry-run`: what a run would do, and whether it could be gone on with.
+
+Nothing is served or written, and no handler called.  The source is called
+from its beginning, and once more as at a resume; of its first jobs all is
+tried that the run would rest on: their keys, and what pickles make of them.
+"""
 
 from __future__ import annotations
 
 import pickle
 import time
+from datetime import timedelta
 from itertools import islice
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from .console.output import print_line
-from .errors import OperatorError, UsageError
+from .errors import ConfigError, OperatorError, UsageError
 from .master.lease_size import Weight
 from .master.making import state_path
 from .settings import Settings
-from .storage.codec import same
+from .storage.codec import encode_key, identity, same
 from .storage.state import Checkpoint, StateFile
 from .text import safe_repr, short, summary, traceback_of
-from .usercode.source import Source, deaf
+from .usercode import signature
+from .usercode.handler import Handler
+from .usercode.source import MUTABLE, Source, same_again
 from .wire.messages import PICKLE
 
-FIRST = 10              # jobs that are shown
+SHOWN = 10              # jobs that are shown
 # Which of them a resume is tried after.
 LAST = 5
+CLOSELY = 1000, 2.0     # jobs, or seconds, that are looked at one by one
 ENOUGH = 100_000, 2.0   # jobs, or seconds, to know how fast get_jobs is
 
 
-def rehearse(source: Source, settings: Settings) -> int:
+def rehearse(source: Source, settings: Settings,
+             load: Callable[[], Handler] | None = None) -> int:
     """Print what a run with these settings would do; return 0.
 
-    Raises as `said` does, and UsageError.
+    ``load`` returns the handler, where the run has that too.  Raises
+    OperatorError when something is not right, ConfigError for a state that
+    cannot be used, and UsageError.
     """
     if settings.retry_failed:
         raise UsageError('--dry-run goes with get_jobs, not --retry-failed')
-    for line in said(source, settings):
-        print_line(line)
+    faults = []
+    for line in _Rehearsal(source, settings).lines(load):
+        print_line(f'{line.label + ":":<7} {"ok, " * (line.good is True)}'
+                   f'{line.text}')
+        if line.good is False:
+            faults.append(line)
+    if len(faults) > 1:
+        raise OperatorError('not right: ' + ', '.join(
+            line.label for line in faults) + '; the lines say what to do')
+    if faults:
+        raise OperatorError(faults[0].text)
     return 0
 
 
-def said(source: Source, settings: Settings) -> Iterator[str]:
-    """Yield the lines to print.
+class Line:
+    """What is said: whether it is ``good`` or not; None: it just is so."""
 
-    Raises ConfigError for a state that cannot be used and OperatorError
-    when `get_jobs` or `get_key` raises.
-    """
-    yield f'run:    {source.name}'
-    yield f'source: {source.path}'
-    path = state_path(source, settings)
-    found = _found(source, path, settings.reset)
-    last = None if found is None else found.key
-    if last is None:
-        yield f'state:  {path}; would start at the beginning'
-    else:
-        yield f'state:  {path}; would go on after key {_shown(last)}'
-    begin = time.monotonic()
-    keys: list[Any] = []
-    weight = Weight()
-    try:
-        jobs = iter(source.open() if last is None else source.open(last=last))
-        for job in islice(jobs, FIRST):
-            keys.append(source.key(job))
-            yield (f'job:    key {_shown(keys[-1])}, {_size(job, weight)}, '
-                   f'{short(safe_repr(job), 60)}')
-        if weight.each:
-            full = min(settings.size, weight.held())
-            yield (f'memory: a full queue would be {full} jobs, about '
-                   f'{full * weight.each / 1e6:.1f} MB of them pickled')
-        count = len(keys)
+    def __init__(self, label: str, text: str, good: bool | None = None):
+        self.label, self.text, self.good = label, text, good
+
+
+class _Rehearsal:
+    """One of one source, and what it has found."""
+
+    def __init__(self, source: Source, settings: Settings):
+        self._source = source
+        self._settings = settings
+        self._keys: list[Any] = []      # of the first jobs, for a resume
+        self._known: dict[bytes, Any] = {}      # keys, by what is saved
+        self._wrong_key = ''
+        self._longest = 0               # bytes of a key as it is saved
+        self._wrong_job = ''
+        self._bad = 0                   # jobs
+        self._heaviest = 0              # bytes of a job
+        self._bytes = 0                 # of those that were looked at
+        self._closely = 0               # how many these are
+        self._weight = Weight()
+        self._count = 0
+        self._took = 0.0                # seconds in get_jobs alone
+        self._ended = False             # it has no more jobs
+
+    def lines(self, load: Callable[[], Handler] | None) -> Iterator[Line]:
+        """Yield the lines to print; raises as `rehearse` does."""
+        source = self._source
+        yield Line('run', source.name)
+        yield Line('source', source.path)
+        path = state_path(source, self._settings)
+        found = self._found(path)
+        last = None if found is None else found.key
+        yield Line('state', f'{path}; would start at the beginning'
+                   if last is None else
+                   f'{path}; would go on after key {_shown(last)}')
+        try:
+            yield from self._go_through()
+        except OperatorError:
+            raise
+        except BaseException as error:
+            raise OperatorError(f'get_jobs raised {summary(error)}',
+                                traceback_of(error)) from error
+        yield self._of_keys()
+        yield self._of_jobs()
+        if self._weight.each:
+            full = min(self._settings.size, self._weight.held())
+            yield Line('memory', f'a full queue would be {full} jobs, about '
+                       f'{full * self._weight.each / 1e6:.1f} MB of them '
+                       'pickled')
+        yield self._of_last()
+        if load is not None:
+            yield from self._of_functions(load)
+        total = self._settings.total
+        if total is not None:
+            yield Line('total', f'{total} jobs, by --total')
+        elif source.count is not None:
+            line, total = self._counted(source.count)
+            yield line
+        yield Line('speed', f'{self._count} jobs from get_jobs in '
+                   f'{self._took:.2f} s ({self._rate():.0f}/s); none was '
+                   'handled, nothing written')
+        yield self._of_time(total, found)
+
+    def _found(self, path: str) -> Checkpoint | None:
+        source = self._source
+        found = None if self._settings.reset else StateFile(
+            path, source.name, source.path).load()
+        if found is not None and found.key is not None:
+            source.check_takes_last(path)
+        return found
+
+    # -- going through it -------------------------------------------------
+
+    def _go_through(self) -> Iterator[Line]:
+        """Look at the first jobs closely, and at some more how fast."""
+        begin = time.monotonic()
+        jobs = iter(self._source.open())
+        try:
+            most, seconds = CLOSELY
+            previous = None
+            while self._count < most and (
+                    not self._count or time.monotonic() - begin < seconds):
+                asked = time.perf_counter()
+                job = next(jobs, self)      # which is no job
+                self._took += time.perf_counter() - asked
+                if job is self:
+                    self._ended = True
+                    return
+                if job is previous and isinstance(job, MUTABLE):
+                    raise same_again(job)
+                previous = job
+                self._count += 1
+                shown = self._look_at(job)
+                if self._count <= SHOWN:
+                    yield Line('job', shown)
+            self._measure(jobs)
+        finally:
+            close = getattr(jobs, 'close', None)
+            if close is not None:
+                close()
+
+    def _measure(self, jobs: Iterator[Any]) -> None:
         most, seconds = ENOUGH
-        for _ in jobs:
-            count += 1
-            if count == most or time.monotonic() - begin > seconds:
-                break
-        took = max(time.monotonic() - begin, 1e-6)
-        if len(keys) >= LAST and source.takes_last:
-            yield _goes_on(source, keys, found)
-    except OperatorError:
-        raise
-    except BaseException as error:
-        raise OperatorError(f'get_jobs raised {summary(error)}',
-                            traceback_of(error)) from error
-    yield (f'speed:  {count} jobs from get_jobs in {took:.2f} s '
-           f'({count / took:.0f}/s); none was handled, nothing written')
+        while self._count < most and self._took < seconds:
+            asked = time.perf_counter()
+            count = sum(1 for _ in islice(jobs, 1000))
+            self._took += time.perf_counter() - asked
+            self._count += count
+            if count < 1000:
+                self._ended = True
+                return
 
+    def _look_at(self, job: Any) -> str:
+        """Take note of all about a job; return what to show of it."""
+        key = self._source.key(job)
+        if len(self._keys) <= LAST:
+            self._keys.append(key)
+        if self._source.resumable and not self._wrong_key:
+            self._wrong_key = self._of_key(key)
+        wrong, size = _fault(job)
+        self._closely += 1
+        self._bytes += size
+        self._heaviest = max(self._heaviest, size)
+        if size:
+            self._weight.observe(1, size)
+        if wrong:
+            self._bad += 1
+            self._wrong_job = self._wrong_job or f'{wrong} (key {_shown(key)})'
+        what = f'{size} bytes' if size else wrong
+        return f'key {_shown(key)}, {what}, {short(safe_repr(job), 60)}'
 
-def _found(source: Source, path: str, reset: bool) -> Checkpoint | None:
-    found = None if reset else StateFile(path, source.name,
-                                         source.path).load()
-    if found is not None and found.key is not None:
-        source.check_takes_last(path)
-    return found
+    def _of_key(self, key: Any) -> str:
+        """What is wrong with a key, or ''."""
+        try:
+            saved = encode_key(key)
+        except OperatorError as error:
+            return str(error)
+        self._longest = max(self._longest, sum(map(len, saved.values())))
+        if self._known.setdefault(identity(key), self._count) != self._count:
+            return (f'two jobs have the key {_shown(key)}; keys must be '
+                    'unique, or a run could not be resumed: give the module '
+                    'a get_key(job) that returns an id')
+        return ''
 
+    # -- what is said -----------------------------------------------------
 
-def _goes_on(source: Source, keys: list[Any],
-             found: Checkpoint | None) -> str:
-    """Try a resume, and return the line about it.
+    def _of_keys(self) -> Line:
+        if not self._source.resumable:
+            return Line('keys', 'not needed, as no state is kept')
+        if self._wrong_key or not self._count:
+            return Line('keys', self._wrong_key or 'there is no job',
+                        False if self._wrong_key else None)
+        return Line('keys', f'the first {self._closely} are unique and come '
+                    f'back as they are saved, in {self._longest} bytes at '
+                    'most', True)
 
-    Raises OperatorError when it begins anew: with the first of these keys,
-    or that of the run.
-    """
-    last = keys[LAST - 1]
-    for job in source.open(last=last):
+    def _of_jobs(self) -> Line:
+        if self._bad:
+            return Line('jobs', f'{self._bad} of the first {self._closely} '
+                        f'would fail: one {self._wrong_job}', False)
+        if not self._count:
+            return Line('jobs', 'none')
+        return Line('jobs', f'the first {self._closely} come back from a '
+                    'pickle as they are, of '
+                    f'{self._bytes / self._closely:.0f} bytes in the mean '
+                    f'and {self._heaviest} at most', True)
+
+    def _of_last(self) -> Line:
+        """Try a resume: after the fifth job, if there is a sixth."""
+        source, keys = self._source, self._keys
+        if not source.takes_last:
+            return Line('last', 'get_jobs takes no `last`, so a run that was '
+                        'stopped begins anew, with --reset')
+        if len(keys) < 2:
+            return Line('last', 'not checked, as that takes two jobs')
+        last, following = keys[-2:]
+        asked = f'get_jobs(last={_shown(last)})'
+        try:
+            jobs = iter(source.open(last=last))
+            job = next(jobs, self)
+            getattr(jobs, 'close', int)()
+        except BaseException as error:
+            return Line('last', f'{asked} raised {summary(error)}', False)
+        if job is self:
+            return Line('last', f'{asked} yields nothing, and '
+                        f'{_shown(following)} should come; yield what comes '
+                        'after `last`', False)
         key = source.key(job)
-        if not same(key, last) and (
-                same(key, keys[0]) or found is not None and found.begins(key)):
-            raise deaf(_shown(key))
-        return (f'last:   get_jobs(last={_shown(last)}) begins with '
-                f'{_shown(key)}')
-    return f'last:   get_jobs(last={_shown(last)}) yields nothing'
+        if same(key, following) or same(key, last):
+            return Line('last', f'{asked} begins with {_shown(key)}', True)
+        if same(key, keys[0]):
+            return Line('last', f'get_jobs began with {_shown(key)} again, '
+                        f'called as {asked}, so it does not go on from '
+                        '`last`; yield only what comes after `last`', False)
+        return Line('last', f'{asked} begins with {_shown(key)}, and '
+                    f'{_shown(following)} should come; yield what comes after '
+                    '`last`, in the same order each time', False)
+
+    def _of_functions(self, load: Callable[[], Handler]) -> Iterator[Line]:
+        try:
+            handler = load()
+        except ConfigError as error:
+            yield Line('handler', str(error), False)
+        else:
+            yield _fits('handler', handler.function, 1 + handler.takes_tool)
+            yield _fits('setup', handler.setup, 0)
+        yield _fits('throttle', self._source.throttle, 0)
+
+    def _counted(self, count: Callable[[], Any]
+                 ) -> tuple[Line, int | None]:
+        begin = time.monotonic()
+        try:
+            said = count()
+            total = None if said is None else int(said)
+        except BaseException as error:
+            return Line('total', f'count_jobs raised {summary(error)}; '
+                        'correct it, or there will be no ETA', False), None
+        took = time.monotonic() - begin
+        return Line('total', f'count_jobs says {total}, after {took:.2f} s',
+                    True), total
+
+    def _of_time(self, total: int | None, found: Checkpoint | None) -> Line:
+        if self._ended:
+            total = self._count
+        if total is None:
+            return Line('time', 'unknown, as nobody says how many jobs there '
+                        'are; give --total, or a count_jobs()')
+        left = max(0, total - (found.count if found else 0))
+        if self._settings.limit is not None:
+            left = min(left, self._settings.limit)
+        seconds = round(left / self._rate()) if left else 0
+        return Line('time', f'get_jobs alone would take '
+                    f'{timedelta(seconds=seconds)} for {left} jobs')
+
+    def _rate(self) -> float:
+        return self._count / max(self._took, 1e-6)
+
+
+def _fits(label: str, function: Any, arguments: int) -> Line:
+    """Say whether a function can be called with so many arguments."""
+    if function is None:
+        return Line(label, 'none')
+    name = getattr(function, '__name__', type(function).__name__)
+    if signature.fits(function, arguments):
+        return Line(label, f'{name} takes {arguments or "no"} '
+                    f'argument{"s" * (arguments != 1)}', True)
+    return Line(label, f'{name} cannot be called with {arguments or "no"} '
+                f'argument{"s" * (arguments != 1)}, as it will be; correct '
+                'what it takes', False)
+
+
+def _fault(job: Any) -> tuple[str, int]:
+    """What is wrong with a job, or '', and how many bytes it is pickled."""
+    try:
+        pickled = pickle.dumps(job, PICKLE)
+    except BaseException as error:
+        return (f'CANNOT BE PICKLED ({short(summary(error), 60)}); yield '
+                'plain values, as tuple(row) or dict(row)'), 0
+    try:
+        if same(pickle.loads(pickled), job):
+            return '', len(pickled)
+        why = 'comes back as another from its pickle'
+    except BaseException as error:
+        why = f'cannot be unpickled ({short(summary(error), 60)})'
+    return why + '; yield plain values, as tuple(row) or dict(row)', len(
+        pickled)
 
 
 def _shown(key: Any) -> str:
     return short(safe_repr(key), 60)
-
-
-def _size(job: Any, weight: Weight) -> str:
-    try:
-        size = len(pickle.dumps(job, PICKLE))
-        weight.observe(1, size)
-    except BaseException as error:
-        return (f'CANNOT BE PICKLED ({short(summary(error), 60)}); yield '
-                'plain values, as tuple(row) or dict(row)')
-    return f'{size} bytes'

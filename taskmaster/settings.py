@@ -113,8 +113,8 @@ class Settings(NamedTuple):
         RUNS, 'run the jobs of the failures file again, instead of '
         'get_jobs', None)] = False
     dry_run: Annotated[bool, Setting(
-        RUNS, 'only say what would be done: where to go on, the first jobs, '
-        'how fast get_jobs is', None)] = False
+        RUNS, 'only say what would be done, and try whether the run could be '
+        'resumed; 70 if something is not right', None)] = False
     limit: Annotated[Optional[int], Setting(
         RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')] = None
     max_runtime: Annotated[Optional[float], Setting(

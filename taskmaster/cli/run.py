@@ -25,6 +25,7 @@ def run(settings: Settings, timing: Timing) -> int:
     # And before the module may change the folder.
     alone = settings.dry_run or settings.inline
     secret = b'' if alone else key_of(settings)
+    from ..usercode.handler import Handler
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
     source = from_target(f'{settings.target}:{settings.get_jobs}',
@@ -33,12 +34,15 @@ def run(settings: Settings, timing: Timing) -> int:
     handler = settings.target
     if settings.handle_job is not None:
         handler += f':{settings.handle_job}'
-    # Here already: a mistake in it is said once, before anything is served.
-    _, handle = handler_from(handler, settings.retries, settings.batch,
-                             settings.folder, timing)
+
+    def load() -> Handler:
+        return handler_from(handler, settings.retries, settings.batch,
+                            settings.folder, timing)[1]
     if shown is None:
         from ..dry_run import rehearse
-        return rehearse(source, settings)
+        return rehearse(source, settings, load)
+    # Here already: a mistake in it is said once, before anything is served.
+    handle = load()
     if settings.inline:
         from ..inline import run_inline
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -33,7 +33,7 @@ def encode_key(key: Any) -> dict[str, str]:
         raise OperatorError(f'the key of a job is None: {_REMEDY}')
     try:
         encoded = encode(key)
-        kept = _identity(decode(encoded)) == _identity(key)
+        kept = identity(decode(encoded)) == identity(key)
         ordered = _equals_itself(key)
     except BaseException as error:      # of the operator's own methods
         raise _refused(key, summary(error)) from error
@@ -70,7 +70,7 @@ def same(one: Any, other: Any) -> bool:
     same as nothing.
     """
     try:
-        return _identity(one) == _identity(other)
+        return identity(one) == identity(other)
     except BaseException:       # of the operator's own methods
         return False
 
@@ -94,7 +94,7 @@ def decode(encoded: dict[str, str]) -> Any:
     return pickle.loads(base64.b64decode(encoded['pickle'], validate=True))
 
 
-def _identity(value: Any) -> bytes:
+def identity(value: Any) -> bytes:
     """Two values have one identity if the same would be saved of both.
 
     Raises whatever pickling raises.

@@ -39,12 +39,12 @@ class Handler:
         self.batch = batch
         self.is_async = signature.is_async(function)
         self.ending: Ending = ()
-        self._function = function
+        self.function = function
         self._attempts = Attempts(retries, timing)
-        self._setup = setup
-        self._takes_tool = signature.required_positionals(function) > 1
+        self.setup = setup
+        self.takes_tool = signature.required_positionals(function) > 1
         name = getattr(function, '__name__', 'the handler')
-        if self._takes_tool and setup is None:
+        if self.takes_tool and setup is None:
             raise ConfigError(f'{name} has two arguments, but there is no '
                               'setup() to give the second one')
         if signature.yields(function):
@@ -89,7 +89,7 @@ class Handler:
         await follow_async(plan, tools, ways)
 
     def _recipe(self) -> Recipe:
-        return Recipe(self._function, self._setup, self._takes_tool,
+        return Recipe(self.function, self.setup, self.takes_tool,
                       self._attempts.timing, self.ending)
 
 

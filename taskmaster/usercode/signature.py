@@ -70,6 +70,21 @@ def required_positionals(function: Function) -> int:
                for p in _parameters(function) or ())
 
 
+def fits(function: Function, count: int) -> bool:
+    """Return whether it can be called with so many positional arguments.
+
+    True when its signature cannot be read.  It loads `inspect`.
+    """
+    import inspect
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
+
+
 def is_async(function: Function) -> bool:
     """Return whether it is an `async def`, with or without a yield."""
     if _is_plain(function):

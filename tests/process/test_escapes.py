@@ -44,7 +44,7 @@ def harmless(program):
 def test_errors_keys_and_reprs(work):
     work.write('migrate.py', MODULE)
     dry = work.finish('run', 'migrate', '1', '--dry-run')
-    assert dry.code() == 0 and harmless(dry)
+    assert dry.code() == 70 and harmless(dry)
     assert '\\x1b]0;pwned' in dry.out and 'CANNOT BE PICKLED' in dry.out
     work.touch('raise')
     for more in [], ['--inline']:

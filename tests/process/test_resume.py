@@ -418,4 +418,4 @@ def test_a_dry_run_finds_a_source_that_ignores_last(work):
     work.write('migrate.py', DEAF.replace('range(1,', 'range(last + 1,'))
     run = work.finish('run', 'migrate', '1', '--dry-run')
     assert run.code() == 0
-    assert 'last:   get_jobs(last=5) begins with 6\n' in run.out
+    assert 'last:   ok, get_jobs(last=5) begins with 6\n' in run.out

@@ -149,15 +149,23 @@ def rehearsed(work, *words):
 
 def test_a_dry_run_says_what_would_be_done(work):
     work.write('migrate.py', NUMBERS)
-    run, source, state, *jobs, memory, last, speed = rehearsed(
-        work, 'run', 'migrate', '2')
+    run, source, state, *jobs = rehearsed(work, 'run', 'migrate', '2')
+    jobs, said = jobs[:10], jobs[10:]
     assert run == 'run:    migrate' and source.endswith('/migrate.py')
     assert state.endswith('migrate.state; would start at the beginning')
     assert jobs == [f'job:    key {n}, 5 bytes, {n}' for n in range(1, 11)]
-    assert memory == ('memory: a full queue would be 10000 jobs, about 0.1 MB '
-                      'of them pickled')
-    assert last == 'last:   get_jobs(last=5) begins with 6'
-    assert speed.startswith('speed:  1000 jobs from get_jobs in ')
+    assert [line for line in said if not line.startswith('speed')] == [
+        'keys:   ok, the first 1000 are unique and come back as they are '
+        'saved, in 4 bytes at most',
+        'jobs:   ok, the first 1000 come back from a pickle as they are, of '
+        '12 bytes in the mean and 15 at most',
+        'memory: a full queue would be 10000 jobs, about 0.1 MB of them '
+        'pickled',
+        'last:   ok, get_jobs(last=5) begins with 6',
+        'handler: ok, handle_job takes 1 argument',
+        'setup:  none', 'throttle: none',
+        'time:   get_jobs alone would take 0:00:00 for 1000 jobs']
+    assert said[-2].startswith('speed:  1000 jobs from get_jobs in ')
 
 
 def test_a_dry_run_of_a_run_that_would_go_on(work):
@@ -167,7 +175,7 @@ def test_a_dry_run_of_a_run_that_would_go_on(work):
     (work.path / 'done').unlink()
     _, _, state, job, *_ = rehearsed(work, 'master', 'migrate')
     assert state.endswith('would go on after key 500')
-    assert job == 'job:    key 501, 15 bytes, 501'
+    assert job == 'job:    key 1, 5 bytes, 1'
     _, _, state, *_ = rehearsed(work, 'master', 'migrate', '--reset')
     assert state.endswith('would start at the beginning')
     assert (work.path / 'migrate.state').read_bytes() == kept
@@ -182,10 +190,12 @@ def test_a_dry_run_shows_what_cannot_be_pickled(work):
         def get_key(job):
             return str(job)[:5]
         ''')
-    *_, good, bad, memory, speed = rehearsed(work, 'master', 'migrate')
-    assert good == "job:    key '1', 5 bytes, 1"
-    assert "key '<func', CANNOT BE PICKLED (" in bad
-    assert speed.startswith('speed:  2 jobs')
+    run = work.finish('master', 'migrate', '--dry-run', host=None)
+    assert run.code() == 70
+    assert "job:    key '1', 5 bytes, 1\n" in run.out
+    assert "key '<func', CANNOT BE PICKLED (" in run.out
+    assert 'jobs:   1 of the first 2 would fail: one CANNOT BE' in run.out
+    assert 'speed:  2 jobs' in run.out
 
 
 @pytest.mark.parametrize('text, code, says', [
