@@ -144,8 +144,7 @@ class Master:
         self._saver.end()
         saver.join()
         self._guarded(lambda: self._saver.save(self._complete))
-        self._farewell()
-        server.stop()
+        server.stop(self._farewell())
         self._progress.finish(self._monitor.status())
         return self._outcome()
 
@@ -286,14 +285,18 @@ class Master:
         while not self._ended.wait(self._timing.tick):
             self.queue.expire()
 
-    def _farewell(self) -> None:
-        """Tell the slaves, and wait a little until they know."""
+    def _farewell(self) -> float:
+        """Tell the slaves, and wait a little until they know.
+
+        Return how long others may be waited for.
+        """
         self.queue.finish(STOPPED if self.stopped else COMPLETE)
         deadline = time.monotonic() + (
             self._timing.farewell if self._deadline is None
             else self._timing.fault)
         while self.queue.sessions and time.monotonic() < deadline:
             self._await_news(deadline)
+        return deadline - time.monotonic()
 
     def _await_news(self, deadline: float | None) -> None:
         """Wait until something has changed, or for a tick."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import multiprocessing.managers
 import resource
 import threading
+import time
 from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -46,6 +47,7 @@ log = logs.logger(__name__)
 UNPROVEN = 1024         # connections that began a proof of the key
 MOST = 20_000           # connections, however many files there may be
 FILES = 64              # that are not for connections
+LOOK = 0.005            # seconds between two looks whether all is answered
 
 
 class Server(managers.Server):          # type: ignore[misc]
@@ -73,6 +75,9 @@ class Server(managers.Server):          # type: ignore[misc]
         self._doors = [self.listener] + ([self.local] if self.local else [])
         self._unproven: dict[Connection, None] = {}     # the oldest first
         self._connections: set[Connection] = set()
+        # Those with a call under way, or about to make their first; no lock,
+        # as adding and removing is one step under the GIL.
+        self._answering: set[Connection] = set()
         self._most = min(_raise_limit(), MOST)
         self.quiet = Quiet()
         self._large = Large()
@@ -82,9 +87,13 @@ class Server(managers.Server):          # type: ignore[misc]
                                   tls is not None)
         Service('accepter', self._accepter.run, failed).start()
 
-    def stop(self) -> None:
-        self.stop_event.set()
+    def stop(self, patience: float = 0.0) -> None:
+        """Let nobody in; answer what has been asked, but for so long."""
         self._accepter.stop()
+        deadline = time.monotonic() + patience
+        while self._answering and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        self.stop_event.set()
         self.close()
 
     def close(self) -> None:
@@ -144,6 +153,7 @@ class Server(managers.Server):          # type: ignore[misc]
                 if first is None:
                     return
                 prove_to_slave(conn, self.authkey, first)
+                self._answering.add(conn)
                 ident, name, _, _ = conn.recv()
                 if (ident, name) != (None, 'accept_connection'):
                     raise BadMessage('no accept_connection')
@@ -170,6 +180,7 @@ class Server(managers.Server):          # type: ignore[misc]
         try:
             while not self.stop_event.is_set():
                 name, args = conn.recv_request(_checked)
+                self._answering.add(conn)
                 try:
                     result = encoded(getattr(session, name)(*args))
                 except BadMessage:
@@ -181,6 +192,7 @@ class Server(managers.Server):          # type: ignore[misc]
                     conn.send(('#TRACEBACK', 'the master had an error'))
                     return
                 conn.send(('#RETURN', result))
+                self._answering.discard(conn)
                 # Or they stay until the next call, which may not come.
                 del args, result
         finally:
@@ -207,6 +219,7 @@ class Server(managers.Server):          # type: ignore[misc]
 
     def _leave(self, conn: Connection) -> None:
         conn.close()
+        self._answering.discard(conn)
         with self.mutex:
             self._unproven.pop(conn, None)
             self._connections.discard(conn)

@@ -119,6 +119,26 @@ def test_stop_is_a_sigterm_from_afar(work, ctl):
     work.check(range(1, 1001))
 
 
+def test_at_the_end_who_has_asked_is_answered(work):
+    """However long that takes: no slave is there to be waited for."""
+    work.write('migrate.py', NUMBERS)
+    master = launch(work, '''
+from threading import Event
+from taskmaster.master.session import Session
+
+def late(self, *args, control=Session.control):
+    said = control(self, *args)
+    Event().wait(1.0)
+    return said
+
+Session.control = late
+''', 'master', 'migrate')
+    asked = work.finish('ctl', 'stop', master.host)
+    assert (asked.code(), asked.err) == (0, '')
+    assert asked.out.startswith('stopping: ')
+    assert master.code() == -signal.SIGTERM
+
+
 def test_only_the_run_that_is_meant(work, ctl):
     work.write('migrate.py', NUMBERS)
     master = work.start('master', 'migrate', 'count=5')
