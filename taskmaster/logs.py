@@ -10,8 +10,18 @@ as those of any library.
 from __future__ import annotations
 
 import logging
+import os
+import time
+from typing import MutableMapping, TextIO
 
 from .text import printable
+
+# In the environment of a child of ours: its lines need no time, as they come
+# out where others have none.
+ENV_PLAIN = 'TASKMASTER_PLAIN'
+# How the line begins, in JSON, that a child prints for an error that ends it:
+# its parent shows it, of all its children once.
+ERROR = '\x1e{"error": '
 
 
 class _ToStandard(logging.Handler):
@@ -23,6 +33,51 @@ class _ToStandard(logging.Handler):
             theirs.handle(logging.makeLogRecord({
                 **record.__dict__, 'args': None,
                 'msg': printable(record.getMessage(), lines=True)}))
+
+
+class Lines(logging.Formatter):
+    """Plain lines: when, where nobody else says it, the level, and what."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = printable(super().format(record), lines=True)
+        if speaker and record.name.partition('.')[0] == __package__:
+            text = f'slave {speaker}: {text}'
+        if record.levelno != logging.INFO:
+            text = f'{record.levelname.lower()}: {text}'
+        return stamp(record.created) + text
+
+
+_stamped = False        # whether a line begins with its time
+# Of a slave among others, whose lines come out together: its host:pid.
+speaker = ''
+
+
+def stamp_lines(stream: TextIO, environ: MutableMapping[str, str]) -> None:
+    """Begin lines with their time, if they go to a file, say.
+
+    On a terminal they are read at once, and journald has times of its own:
+    then `JOURNAL_STREAM` is device and inode of what it reads.
+    """
+    global _stamped
+    _stamped = ENV_PLAIN not in environ
+    environ.pop(ENV_PLAIN, None)
+    try:
+        there = os.fstat(stream.fileno())
+        if (stream.isatty() or environ.get('JOURNAL_STREAM')
+                == f'{there.st_dev}:{there.st_ino}'):
+            _stamped = False
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def are_stamped() -> bool:
+    return _stamped
+
+
+def stamp(seconds: float | None = None) -> str:
+    """Return how a line begins: ``2026-11-25T20:15:00+00:00 ``, or ''."""
+    return time.strftime('%Y-%m-%dT%H:%M:%S+00:00 ',
+                         time.gmtime(seconds)) if _stamped else ''
 
 
 _root = logging.RootLogger(logging.NOTSET)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Callable, NoReturn, Protocol, Sequence
 
 from .. import logs
 from ..console.ending import Ending, Stopped
-from ..console.output import fill_descriptors, set_up_logging, to_stderr
+from ..console.output import (fill_descriptors, pass_on_error,
+                              set_up_logging, to_stderr)
 from ..console.signals import guard
 from ..errors import Fault, TaskmasterError, need_the_gil
 from ..records import NamedTuple
@@ -118,6 +119,11 @@ def main_of(script: Script, arguments: Sequence[str] | None,
 def show(error: TaskmasterError, who: str) -> int:
     """Tell the person of an error; return its exit code."""
     traceback = getattr(error, 'traceback', '')
+    if logs.speaker:        # its brothers may have the same to say
+        import json
+        told = json.dumps(f'{traceback}{who}: {error}')
+        pass_on_error(f'{logs.ERROR}{told}}}')
+        return error.exit_code
     if traceback:
         to_stderr(traceback.rstrip('\n'))
     to_stderr(f'{who}: {error}')

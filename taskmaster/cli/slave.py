@@ -46,9 +46,13 @@ def run(settings: Settings, timing: Timing) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     environ: Any = os.environ
+    name = f'{socket.gethostname()}:{os.getpid()}'
     local = environ.pop(ENV_LOCAL, None) is not None
-    if local:           # the master's own lines say it all
+    # The master's own lines say it all.
+    if local and settings.log_level != 'debug':
         logs.at_least(logging.WARNING)
+    if ENV_ID in environ:
+        logs.speaker = name
     tell = watch_parent(environ, end_at_once)
     watchdog = find_watchdog(environ)
     secret, tls = key_of(settings), trust_of(settings)
@@ -63,7 +67,7 @@ def run(settings: Settings, timing: Timing) -> int:
     quota = environ.pop(ENV_QUOTA, None)
     identity = Identity(
         environ.pop(ENV_ID, None) or os.urandom(8).hex(),
-        f'{socket.gethostname()}:{os.getpid()}',
+        name,
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, TextIO
+from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from .. import logs
 from ..settings import Settings
@@ -20,7 +20,9 @@ def new_progress(settings: Settings) -> Progress:
     """The status line, with the log beside it where that is ours."""
     from .progress import Progress
     line = Progress(sys.stderr, not settings.no_progress)
-    if not logs.are_standard():
+    if logs.are_standard():
+        logs.stamp_lines(sys.stderr, os.environ)
+    else:
         _show_by(line.handler())
     return line
 
@@ -60,7 +62,9 @@ def set_up_logging(level: str) -> None:
     The operator's records come to us as the standard tree's last resort, so
     whatever they set up there takes the place of this, then or later.
     """
+    logs.stamp_lines(sys.stderr, os.environ)
     _show_by(logging.StreamHandler())
+    _leave_root_alone()
     number: int = getattr(logging, level.upper())
     logs.set_level(number)
     root = logging.getLogger()
@@ -68,20 +72,23 @@ def set_up_logging(level: str) -> None:
         root.setLevel(number)
 
 
+def _leave_root_alone() -> None:
+    """Have `logging.info(...)` set nothing up, as it does unasked.
+
+    What they set up themselves, by a `basicConfig()` too, they have.
+    """
+    configure = logging.basicConfig
+
+    def basic_config(**options: Any) -> None:
+        if options or sys._getframe(1).f_globals is not vars(logging):
+            configure(**options)
+    logging.basicConfig = basic_config
+
+
 def _show_by(handler: logging.Handler) -> None:
-    handler.setFormatter(_Lines())
+    handler.setFormatter(logs.Lines())
     logs.send_to(handler)
     logging.lastResort = handler
-
-
-class _Lines(logging.Formatter):
-    """Plain lines; the level is named where it is above info."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = printable(super().format(record), lines=True)
-        if record.levelno > logging.INFO:
-            return f'{record.levelname.lower()}: {text}'
-        return text
 
 
 def print_line(line: str) -> None:
@@ -91,7 +98,7 @@ def print_line(line: str) -> None:
 
 def to_stderr(line: str) -> None:
     """Print what went wrong."""
-    pass_on_error(printable(line, lines=True))
+    pass_on_error(logs.stamp() + printable(line, lines=True))
 
 
 def pass_on(line: str) -> None:

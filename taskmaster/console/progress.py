@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, TextIO
 
-from .. import forks
+from .. import forks, logs
 from .line import (ETA_WINDOW, SHOWN_WINDOW, Rate, Status, cells, estimate,
                    format_status, state_text)
 
@@ -140,7 +140,7 @@ class Progress:
             if self._terminal:
                 self._draw()
             elif self._elapsed >= self._due:
-                self._write(self._line() + '\n')
+                self._write(logs.stamp() + self._line() + '\n')
                 # Ever less often, on a grid unless an update comes late.
                 interval = min(max(1.0, self._elapsed / 10), 30.0)
                 self._due = max(self._due, self._elapsed - 1) + interval
@@ -158,7 +158,7 @@ class Progress:
                 self._bar, self._drawn = None, False
                 self._in_nobodys_way()
             else:
-                self._write(self._line() + '\n')
+                self._write(logs.stamp() + self._line() + '\n')
 
     def handler(self) -> logging.Handler:
         """The logging handler (always the same) that spares the bar."""

@@ -12,7 +12,7 @@ import threading
 from itertools import islice
 from typing import Any, Callable, Iterator
 
-from .. import forks
+from .. import forks, logs
 from ..errors import Fault, OperatorError, TaskmasterError
 from ..service import Service
 from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
@@ -20,6 +20,8 @@ from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
 from .lease_size import QUEUE_BYTES
+
+log = logs.logger(__name__)
 
 # What the source yields when it yields nothing.
 _NONE = object()
@@ -68,6 +70,8 @@ class Feeder(Service):
                 forks.end_child()
             if first is not _NONE and self._queue.put(job):
                 self._feed(jobs, first)
+        log.debug('no more is asked of get_jobs, after %d jobs of this '
+                  'start', self._queue.fed)
         self._queue.end()
 
     def _feed(self, jobs: Iterator[Any], previous: Any) -> None:

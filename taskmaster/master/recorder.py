@@ -135,6 +135,8 @@ class Recorder:
         self._saved, self._watermark = None, (count, key)
         self.state.save(Checkpoint(key, *new, time.time(), self._first))
         self._saved = new
+        log.debug('saved: %d jobs up to key %s, %d failed', count,
+                  short(safe_repr(key)), self.failed)
 
     def finish(self) -> None:
         """The run has ended, and all that is to be saved is."""

@@ -6,8 +6,10 @@ Every argument was checked, field by field, before it gets here (see
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol, Sequence
 
+from .. import logs
 from ..errors import ConfigError
 from ..text import short
 from ..usercode.naming import module_of
@@ -17,6 +19,8 @@ from ..wire.messages import (Introduction, Jobs, Over, Overview, Recall,
                              Welcome)
 from .dispatcher import Answer, Ended, Leased, Nothing, Recalled
 from .jobqueue import JobQueue
+
+log = logs.logger(__name__)
 
 
 class Steered(Protocol):
@@ -37,6 +41,7 @@ class Session:
         self._dispatcher = queue.dispatcher
         self._master = master
         self._slave: str | None = None
+        self._name = ''         # host:pid, for people
 
     def hello(self, who: Introduction) -> Reply:
         if self._slave not in (None, who.slave):
@@ -44,7 +49,9 @@ class Session:
         refusal = self._refusal(who)
         if refusal:
             return refusal
-        self._slave = who.slave
+        self._slave, self._name = who.slave, who.name
+        log.debug('slave %s is here, for %d jobs at a time', short(who.name),
+                  who.workers)
         holds = self._dispatcher.hello(who, self)
         return Welcome(self._queue.start_id, self._queue.name,
                        self._dispatcher.span, holds)
@@ -53,8 +60,11 @@ class Session:
                  wait: float) -> Reply:
         if self._slave is None:
             return Stranger()
-        return self._reply(self._dispatcher.exchange(
+        reply = self._reply(self._dispatcher.exchange(
             self._slave, report, want, prefetch, wait, self))
+        if log.isEnabledFor(logging.DEBUG):
+            self._say(report, reply)
+        return reply
 
     def give_back(self, start: str, ranges: Sequence[Range]) -> Reply:
         if self._slave is None:
@@ -110,7 +120,17 @@ class Session:
     def close(self) -> None:
         """The connection has ended."""
         if self._slave is not None:
+            log.debug('slave %s has gone', short(self._name))
             self._dispatcher.goodbye(self._slave, self)
+
+    def _say(self, report: Report, reply: Reply) -> None:
+        done = sum(last - first + 1 for first, last in report.done)
+        log.debug(
+            'slave %s: %d done, %d failed; %s', short(self._name), done,
+            len(report.failed) + len(report.refused),
+            f'leased: jobs {reply.first} to {reply.first + reply.size - 1} '
+            'of this start' if isinstance(reply, Jobs)
+            else f'nothing leased ({type(reply).__name__.lower()})')
 
     def _refusal(self, who: Introduction) -> Refused | None:
         name = short(self._queue.name)

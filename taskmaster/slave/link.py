@@ -134,6 +134,8 @@ class LinkLoop:
         if attempt == 0:
             log.info('no master there (%s); looking for it for %g s',
                      summary(error), self._timeout)
+        else:
+            log.debug('still no master there (%s)', summary(error))
         # Full jitter: slaves that lost one master do not come back as one.
         delay = random.uniform(0, min(timing.longest_backoff,
                                       timing.first_backoff * 2 ** attempt))
@@ -237,4 +239,6 @@ class LinkLoop:
             return
         if type(jobs) is not list or len(jobs) != lease.size:
             raise EOFError('a lease of other jobs than was said')
+        log.debug('leased: jobs %d to %d of this start', lease.first,
+                  lease.first + lease.size - 1)
         self._backlog.add(lease.first, jobs, lease.pickled)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +23,10 @@ from ..records import NamedTuple
 from ..service import Service
 from ..settings import ENV_KEY, ENV_PARENT, Settings, flags
 from ..slave import watchdog
-from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_NEWS, ENV_PATH,
-                            ENV_LOCAL, ENV_QUOTA, ENV_SOCKET)
+from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_LOCAL, ENV_NEWS, ENV_PATH,
+                            ENV_QUOTA, ENV_SOCKET)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
+from ..text import printable
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 
@@ -32,6 +34,8 @@ log = logs.logger(__name__)
 
 # Times that a watchdog is looked at while a job takes as long as it may.
 LOOKS = 10
+# Errors of children that are shown, and known again.
+ERRORS = 100
 # Where a slave looks for a master that serves everywhere.
 HERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
 
@@ -49,6 +53,7 @@ class Ended(NamedTuple):
     late: list[Range] | None = None     # jobs that took too long, if any did
     why: str = ''                   # for a person
     left: int | None = None         # the session, if it has left something
+    name: str = ''                  # host:pid
 
 
 class Child:
@@ -99,7 +104,8 @@ class Child:
                 printer.join(self._timing.last_words)
             return Ended(code, self.told(), late, _why(code)
                          if late is None or self._shared is None else
-                         f'--job-timeout {self._shared.limit:g} s', left)
+                         f'--job-timeout {self._shared.limit:g} s', left,
+                         f'{socket.gethostname()}:{self.pid}')
         finally:
             with self._lock:
                 self._news.close()
@@ -152,7 +158,7 @@ class Starter:
         self._command = list(command)
         self._key = key
         self._settings = settings
-        self._out, self._err = out, err
+        self._out, self._err = out, Errors(err)
         self._local = local
         self._path = path
         self._timing = timing
@@ -174,6 +180,8 @@ class Starter:
             environ[ENV_PATH] = json.dumps(self._path)
         if self._local:
             environ[ENV_LOCAL] = '1'
+        if not logs.are_stamped():
+            environ[logs.ENV_PLAIN] = '1'
         if self._socket is not None:
             environ[ENV_SOCKET] = self._socket
         if self._settings.max_jobs_per_slave is not None:
@@ -216,6 +224,31 @@ class Starter:
         """Start no more; those that still run end at once."""
         self._theirs.close()
         self._ours.close()
+
+
+class Errors:
+    """Passes on what children print on stderr, and each error of theirs once.
+
+    Ten slaves whose `setup` raises the same have one thing to say.
+    """
+
+    def __init__(self, line: Callable[[str], None]):
+        self._line = line
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if not text.startswith(logs.ERROR):
+            self._line(text)
+            return
+        try:
+            error = str(json.loads(text[1:])['error'])
+        except (ValueError, LookupError, TypeError):    # it is none of ours
+            error = text
+        if error not in self._said:
+            if len(self._said) >= ERRORS:
+                self._said.clear()
+            self._said.add(error)
+            self._line(logs.stamp() + printable(error, lines=True))
 
 
 def _pipe() -> tuple[IO[bytes], IO[bytes]]:

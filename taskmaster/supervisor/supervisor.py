@@ -73,20 +73,25 @@ class Slot:
             return Next()
         lost = CONNECTED in end.told
         if end.code in FINAL:
-            log.debug('slave %d ended with %d', self.number, end.code)
+            log.debug('slave %s ended with %d', self._called(end), end.code)
             return Next(code=end.code, lost=lost)
         if lost:        # or else the master has never heard of it
             self.after = id
         self._deaths = 0 if lost and not ours else self._deaths + 1
         if self._deaths == GIVE_UP:
-            log.error('slave %d was ended by %s, %d times in a row%s; given '
-                      'up', self.number, end.why, self._deaths,
+            log.error('slave %s was ended by %s, %d times in a row%s; given '
+                      'up', self._called(end), end.why, self._deaths,
                       '' if lost else ' and before it could connect')
             return Next(code=OperatorError.exit_code, lost=lost)
         delay = self._restart * 2 ** (self._deaths - 1) if self._deaths else 0
-        log.warning('slave %d was ended by %s; starting another%s',
-                    self.number, end.why, f' in {delay:g} s' if delay else '')
+        log.warning('slave %s was ended by %s; starting another%s',
+                    self._called(end), end.why,
+                    f' in {delay:g} s' if delay else '')
         return Next(delay, lost=lost)
+
+    def _called(self, end: Ended) -> str:
+        """Return the slot, and which process was in it, for a person."""
+        return f'{self.number} ({end.name})' if end.name else str(self.number)
 
     @property
     def code(self) -> int:

@@ -17,12 +17,15 @@ import random
 import types
 from typing import Any, Callable, Generator, Iterator, Protocol
 
+from .. import logs
 from ..forks import end_child, is_child
 from ..records import NamedTuple
 from ..text import summary
 from ..timing import Timing
 from .signature import Function
 from .tools import AsyncTools, Ending, Tools
+
+log = logs.logger(__name__)
 
 # What a function may give that has not begun to do its work: of these types,
 # of a few modules, and whatever is to be awaited or called back.
@@ -116,9 +119,12 @@ class Attempts(NamedTuple):
         if self.retries:
             again, cause = what(), cause or summary(error, CAUSE)
         for attempt in range(self.retries):
-            yield Pause(random.uniform(0, min(
+            pause = random.uniform(0, min(
                 self.timing.longest_retry,
-                self.timing.first_retry * 2 ** attempt)))
+                self.timing.first_retry * 2 ** attempt))
+            log.debug('attempt %d of %d in %.1f s: %s', attempt + 2,
+                      self.retries + 1, pause, summary(error))
+            yield Pause(pause)
             raised = yield again
             if raised is None:
                 return
@@ -157,6 +163,8 @@ class Attempts(NamedTuple):
             else:
                 error = yield Again(chunk, start, stop)
             if error is not None and stop - start > 1:
+                log.debug('a list of %d jobs is halved: %s', stop - start,
+                          summary(error))
                 chunk.cause = chunk.cause or summary(error, CAUSE)
                 chunk.changed = max(chunk.changed, stop)
                 ends.append(start + (stop - start) // 2)

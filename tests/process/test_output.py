@@ -296,3 +296,88 @@ def handle_job(job):
     run = work.finish('run', 'migrate', '1', '--key=sesame')
     assert run.code() == 0
     assert work.lines('done') == []
+
+
+LOGGING = NUMBERS + '''
+import logging
+
+CONFIG
+
+
+def setup():
+    logging.getLogger(__name__).info('theirs: setup')
+
+
+def handle_job(job):
+    if job == 3:
+        logging.getLogger(__name__).info('theirs: info')
+        logging.warning('theirs: warning')
+        raise ValueError('bad row')
+    record(job)
+'''
+
+
+@pytest.mark.parametrize('command', ['run', 'slave'])
+@pytest.mark.parametrize('config', ['', 'logging.basicConfig()'],
+                         ids=['unconfigured', 'configured'])
+def test_a_log_without_a_terminal(work, command, config):
+    """As cron, nohup and Docker keep it: each line has its time."""
+    work.write('migrate.py', LOGGING.replace('CONFIG', config))
+    words = ['count=5', '--rate=1000']
+    if command == 'run':
+        run = master = work.start('run', 'migrate', '1', *words)
+    else:
+        master = work.start('master', 'migrate', *words)
+        run = work.start('slave', 'migrate', master.host)
+    assert (run.code() == master.code()) == (command == 'run')
+    lines = [line for each in {run, master} for line in each.log.splitlines()]
+    stamp = r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 '
+    bare = {re.sub(f'^{stamp}', '', line) for line in lines}
+    assert 'warning: failed: job 3: ValueError: bad row' in bare
+    theirs = ({'theirs: setup', 'theirs: info', 'warning: theirs: warning'}
+              if not config else
+              {'INFO:migrate:theirs: info', 'WARNING:root:theirs: warning'})
+    assert theirs <= bare
+    for line in lines:
+        assert re.match(stamp, line) or config and ':theirs: ' in line
+    assert any(re.match(stamp + r'Current Job: \d+ \| Rate: ', line)
+               for line in lines)
+
+
+def test_journald_has_times_of_its_own(work):
+    work.write('migrate.py', LOGGING.replace('CONFIG', ''))
+    mine, theirs = os.pipe()
+    there = os.fstat(theirs)
+    run = work.start('run', 'migrate', '1', 'count=5', stderr=theirs, environ={
+        'JOURNAL_STREAM': f'{there.st_dev}:{there.st_ino}'})
+    os.close(theirs)
+    assert run.code() == 1
+    with open(mine) as said:
+        lines = said.read().splitlines()
+    assert 'warning: theirs: warning' in lines
+    assert not [line for line in lines if re.match(r'\d{4}-', line)]
+
+
+def test_debug_tells_what_goes_on(work):
+    work.write('migrate.py', LOGGING.replace('CONFIG', ''))
+    run = work.finish('run', 'migrate', '1', 'count=5', '--retries=1',
+                      '--log-level=debug')
+    assert run.code() == 1
+    for pattern in (r'slave \S+ is here, for 1 jobs at a time$',
+                    r'slave \S+: leased: jobs 1 to 1 of this start$',
+                    r'slave \S+: \d+ done, 0 failed; leased: jobs \d+ to ',
+                    r'slave \S+: attempt 2 of 2 in 0.\d s: ValueError: bad',
+                    r'no more is asked of get_jobs, after 5 jobs',
+                    r'saved: 5 jobs up to key 5, 1 failed$'):
+        run.says('^debug: ' + pattern)
+
+
+def test_one_error_of_setup_is_shown_once(work):
+    work.write('migrate.py', NUMBERS + '''
+def setup():
+    raise ValueError('no such database')
+''')
+    run = work.finish('run', 'migrate', '4')
+    assert run.code() == 70
+    assert run.err.count('tm-slave: setup raised ValueError: no such') == 1
+    assert run.err.count('Traceback') == 1

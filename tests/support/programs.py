@@ -22,6 +22,7 @@ import taskmaster
 LONG = 60.0             # seconds; for conditions that come about much sooner
 POLL = 0.01
 PACKAGE = Path(taskmaster.__file__).resolve().parent
+STAMP = re.compile(r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 ', re.M)
 MARK = 'TASKMASTER_TEST'    # in the environment of all that a test starts
 
 # What the modules of the tests import: how a handler says what it did.
@@ -138,8 +139,14 @@ class Program:
                    **options})
 
     @property
-    def err(self):
+    def log(self):
+        """What it said on stderr."""
         return self._err.read_text()
+
+    @property
+    def err(self):
+        """The same without the times."""
+        return STAMP.sub('', self.log)
 
     @property
     def out(self):

@@ -2,6 +2,8 @@
 
 import logging
 import logging.config
+import os
+import re
 
 import pytest
 
@@ -81,3 +83,60 @@ def test_as_a_library_a_level_there_is_kept_to(caplog):
     with caplog.at_level(logging.WARNING, 'taskmaster'):
         log.info('not here')
     assert caplog.records == []
+
+
+# -- lines ----------------------------------------------------------------
+
+STAMP = r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 '
+
+
+@pytest.fixture
+def stamped(monkeypatch):
+    """Have lines begin with their time, as if they went to a file."""
+    monkeypatch.setattr(logs, '_stamped', True)
+
+
+def line(level, text, name='taskmaster.test'):
+    return logs.Lines().format(logging.makeLogRecord({
+        'name': name, 'levelno': level, 'msg': text, 'created': 0.0,
+        'levelname': logging.getLevelName(level)}))
+
+
+@pytest.mark.parametrize('level, text', [
+    (logging.INFO, 'here'), (logging.WARNING, 'warning: here'),
+    (logging.ERROR, 'error: here'), (logging.DEBUG, 'debug: here')])
+def test_time_level_and_line(stamped, level, text):
+    assert line(level, 'here') == f'1970-01-01T00:00:00+00:00 {text}'
+
+
+def test_lines_of_a_slave_among_others_name_it(monkeypatch):
+    monkeypatch.setattr(logs, 'speaker', 'web1:312')
+    assert line(logging.WARNING, 'no') == 'warning: slave web1:312: no'
+    assert line(logging.WARNING, 'no', 'migrate') == 'warning: no'
+
+
+def test_where_lines_begin_with_their_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(logs, '_stamped', False)
+
+    def stamps(stream, **environ):
+        logs.stamp_lines(stream, environ)
+        assert logs.ENV_PLAIN not in environ
+        return logs.are_stamped()
+
+    with open(tmp_path / 'log', 'w') as file:
+        there = os.fstat(file.fileno())
+        journal = f'{there.st_dev}:{there.st_ino}'
+        assert stamps(file)
+        assert stamps(file, JOURNAL_STREAM='1:2')       # another's
+        assert not stamps(file, JOURNAL_STREAM=journal)
+        environ = {logs.ENV_PLAIN: '1'}
+        logs.stamp_lines(file, environ)
+        assert not logs.are_stamped() and not environ
+        assert stamps(file)
+        assert re.fullmatch(STAMP, logs.stamp())
+    assert stamps(None)
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, 'w') as terminal:
+        assert not stamps(terminal)
+        assert logs.stamp() == ''
+    os.close(ours)

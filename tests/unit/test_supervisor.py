@@ -13,7 +13,7 @@ from fakes import Background, until
 from taskmaster import logs
 from taskmaster.errors import Fault, TaskmasterError
 from taskmaster.slave.parent import CONNECTED, OVER, RETIRED
-from taskmaster.supervisor.child import Child, Ended
+from taskmaster.supervisor.child import ERRORS, Child, Ended, Errors
 from taskmaster.supervisor.supervisor import GIVE_UP, Next, Slot, Supervisor
 from taskmaster.timing import Timing
 
@@ -333,3 +333,38 @@ def test_what_a_child_tells_is_heard_however_often_it_tells_it():
         assert set(child.told()) == set(CONNECTED + OVER)
         assert set(child.told()) == set(CONNECTED + OVER)
     assert set(child.told()) == set(CONNECTED + OVER)
+
+
+# -- what children print --------------------------------------------------
+
+def test_one_error_of_many_children_is_shown_once():
+    shown = []
+    errors = Errors(shown.append)
+    said = logs.ERROR + '"Traceback\\ntm-slave: no\\u001b"}'
+    for _ in range(10):
+        errors(said)
+        errors('printed by a handler')
+    other = said.replace('no', 'another')
+    errors(other)
+    assert shown == ['Traceback\ntm-slave: no\\x1b',
+                     *['printed by a handler'] * 10,
+                     'Traceback\ntm-slave: another\\x1b']
+    for number in range(2 * ERRORS):        # no more are known than so many
+        errors(said.replace('no', str(number)))
+    assert len(shown) == 12 + 2 * ERRORS
+    assert len(errors._said) <= ERRORS
+
+
+def test_what_only_looks_like_an_error_is_shown_as_it_is():
+    shown = []
+    errors = Errors(shown.append)
+    errors(logs.ERROR + 'no JSON')
+    assert shown == ['\\x1e{"error": no JSON']
+
+
+def test_who_has_ended_is_named(caplog):
+    Slot(3).ended('a', CRASH._replace(name='web1:312'), False)
+    Slot(3).ended('a', CRASH, False)
+    assert [record.getMessage() for record in caplog.records] == [
+        'slave 3 (web1:312) was ended by SIGSEGV; starting another',
+        'slave 3 was ended by SIGSEGV; starting another']
