@@ -169,16 +169,16 @@ class Settings(NamedTuple):
     # -- of tm-ctl --------------------------------------------------------
 
     command: Annotated[str, Setting(
-        'ctl', 'status, pause, resume, rate or stop', metavar='COMMAND',
+        'ctl', 'list, status, pause, resume, rate or stop', metavar='COMMAND',
         word='1', python=False)] = ''
     value: Annotated[Optional[str], Setting(
         'ctl', f'of rate: {FLOOD}, or off', word='?',
         python=False)] = None
     json: Annotated[bool, Setting(
-        'ctl', 'the status for a script', None, python=False)] = False
+        'ctl', 'what is asked for, for a script', None, python=False)] = False
     run: Annotated[Optional[str], Setting(
-        'ctl', 'do nothing if the master serves another run than this',
-        metavar='NAME', python=False)] = None
+        'ctl', 'the run of that name, live or over; nothing is done if '
+        'another is served at --host', metavar='NAME', python=False)] = None
 
 
 TABLE: Dict[str, Setting] = {

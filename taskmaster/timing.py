@@ -66,6 +66,9 @@ class _Times(NamedTuple):
     tick: float = 0.25
     # Between two saves of the state.
     save: float = 1.0
+    # Between two updates of the record of this run, for `tm-ctl list`, and
+    # how long the last of them may take.
+    register: float = 2.0
     # Without a file to write to, until no more is leased.
     patience: float = 60.0
     # How long slaves may take to hear that the run is over.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
-from ..address import address, name_of
+from ..console import runs
 from ..console.output import print_line
 from ..console.status import lines
 from ..converters import as_rate
@@ -15,30 +15,32 @@ from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of
-from ..wire.messages import COMMANDS, RATE
+from ..wire.messages import COMMANDS, RATE, Overview, Refused
+from . import finding
+from .finding import Found, find, is_over
 from .script import Script, main_of, trust_of
 
 if TYPE_CHECKING:
     from ..wire.client import Link
     from ..wire.tls import Context
 
-STATUS = 'status'
+STATUS, LIST = 'status', 'list'
+ALL = STATUS, LIST, *COMMANDS
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    command, value = settings.command, settings.value
-    if command not in (STATUS, *COMMANDS):
-        raise UsageError(f'there is no command {command!r}; give '
-                         + ', '.join((STATUS, *COMMANDS)))
-    if (command == RATE) != (value is not None):
-        raise UsageError('give a number, or off, to rate and nothing else')
-    try:
-        rate = None if value is None else as_rate(value)
-    except ValueError as error:
-        raise UsageError(f'rate: {error}') from None
-    from ..wire.messages import Overview, Refused
-    link = _look_for(settings.host,
-                     key_of(settings, warn=False),
+    """Do what `tm-ctl` was asked for; return the exit code."""
+    command, rate = settings.command, _checked(settings)
+    if command == LIST:
+        _list(settings)
+        return 0
+    found = find(settings)
+    if found.over is not None:
+        if command != STATUS:
+            raise is_over(found.over)
+        _print(found.over, settings, runs.lines)
+        return 0
+    link = _look_for(found, key_of(settings, warn=False),
                      trust_of(settings), settings.timeout)
     try:
         if command == STATUS:
@@ -51,45 +53,76 @@ def run(settings: Settings, timing: Timing) -> int:
         link.close()
     if isinstance(reply, Refused):
         raise TaskmasterError(reply.line, reply.code)
-    if not isinstance(reply, Overview):
-        print_line(reply.line)
-    elif settings.json:
-        print_line(json.dumps(reply.status, indent=2))
+    if isinstance(reply, Overview):
+        _print(reply.status, settings, lines)
     else:
-        for line in lines(reply.status):
-            print_line(line)
+        print_line(reply.line)
     return 0
 
 
-def _look_for(host: str | None, secret: bytes, tls: Context | None,
+def _checked(settings: Settings) -> float | None:
+    """Return the rate, if there is one.  Raises UsageError."""
+    command, value = settings.command, settings.value
+    if command not in ALL:
+        raise UsageError(f'there is no command {command!r}; give '
+                         + ', '.join(ALL))
+    if (command == RATE) != (value is not None):
+        raise UsageError('give a number, or off, to rate and nothing else')
+    try:
+        return None if value is None else as_rate(value)
+    except ValueError as error:
+        raise UsageError(f'rate: {error}') from None
+
+
+def _list(settings: Settings) -> None:
+    wanted = settings.run
+    found = [run for run in finding.runs()
+             if wanted is None or run['run'] == wanted]
+    if settings.json:
+        print_line(json.dumps(found, indent=2))
+    else:
+        for line in runs.listed(found):
+            print_line(line)
+
+
+def _print(status: dict[str, Any], settings: Settings,
+           lines: Callable[[dict[str, Any]], list[str]]) -> None:
+    if settings.json:
+        print_line(json.dumps(status, indent=2))
+    else:
+        for line in lines(status):
+            print_line(line)
+
+
+def _look_for(found: Found, secret: bytes, tls: Context | None,
               timeout: float) -> Link:
     """Return a link to the master; raises Unreachable when there is none."""
     from ..wire.client import Connector
-    from ..wire.unix import places
-    connect = Connector(places(host, tls is not None), secret, tls, timeout)
+    connect = Connector(found.places, secret, tls, timeout)
     deadline = time.monotonic() + timeout
     while True:
         try:
             return connect()
         except (OSError, EOFError) as error:
             if time.monotonic() >= deadline:
-                raise Unreachable(
-                    f'no master at {name_of(address(host))} ('
-                    f'{summary(error)}); '
-                    'check --host') from error
+                raise Unreachable(f'no master at {found.name} ('
+                                  f'{summary(error)}); check --host, or '
+                                  'see tm-ctl list') from error
         time.sleep(0.1)
 
 
 SCRIPT = Script(
     'ctl', 'Look at and steer a running master, from anywhere.', '''\
-  tm-ctl status                           of the master right here
+  tm-ctl list                             your runs on this machine
+  tm-ctl status                           of the one that is live there
+  tm-ctl status --run=migrate             of that one; over, how it ended
   tm-ctl status --json --host=db1 --key-file=key
   tm-ctl pause                            hand out no more jobs; survives a
                                           restart of the master
   tm-ctl resume
   tm-ctl rate 500                         at most 500 jobs a second
   tm-ctl rate off
-  tm-ctl stop --run=migrate               drain, save, end; if it is that run
+  tm-ctl stop --run=migrate               drain, save, end
 ''', run)
 
 

@@ -84,6 +84,25 @@ class Summary:
         log.info('%s', reason(outcome))
 
 
+def state_of(outcome: Outcome) -> str:
+    """Return how a run has ended: complete, stopped or failed.
+
+    It was complete when its source had no more jobs, whatever failed of them,
+    and stopped when somebody wanted that, or an option did.
+    """
+    if outcome.code > EX_FAILED_JOBS:
+        return 'failed'
+    return ('stopped' if outcome.stopped_by is not None or outcome.option
+            else 'complete')
+
+
+def shown_code(outcome: Outcome) -> int:
+    """Return the exit code as a shell shows it."""
+    if outcome.stopped_by is None or outcome.code > EX_FAILED_JOBS:
+        return outcome.code
+    return 128 + outcome.stopped_by
+
+
 def reason(outcome: Outcome) -> str:
     """Return why a run has ended, for a person."""
     if outcome.stopped_by is not None:

@@ -4,8 +4,9 @@ Beside the threads that serve there are the main one (progress, and when it
 is over) and these services: the *feeder*, the *saver* (all that writes
 files), the *expirer* (slaves that are silent), which shares no thread with
 a disk or a terminal that may hang, the *pacer* (`--rate`), and, where the
-operator has such functions, the *throttle* and the *counter*.  Whatever
-unforeseen comes out of any of them ends the run.
+operator has such functions, the *throttle* and the *counter*; the *register*
+tells `tm-ctl` of this run, in a home that may hang too.  Whatever unforeseen
+comes out of any of them ends the run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .feeder import Feeder
 from .jobqueue import JobQueue
 from .monitor import Monitor
 from .recorder import Recorder
+from .register import Register
 from .saver import Saver
 from .session import Session
 from .throttle import Throttle
@@ -86,6 +88,7 @@ class Master:
                                   settings.rate, timing)
         self._monitor = Monitor(self.queue, recorder, self._throttle,
                                 settings.total, timing)
+        self._register = Register(timing)
 
     def open(self) -> Address:
         """Take the lock, load the state, bind.  Return the address.
@@ -97,6 +100,8 @@ class Master:
             self._server = bind(self._address, self._key, self._local,
                                 self._any_port)
             address: Address = self._server.address
+            self._register.open(self.queue, self._recorder, address,
+                                self.socket)
             return address
         except BaseException:
             self.close()
@@ -112,6 +117,7 @@ class Master:
         """Let go of the port, the files and the lock."""
         if self._server is not None:
             self._server.close()
+        self._register.close()
         self._recorder.close()
 
     def run(self) -> int:
@@ -132,6 +138,7 @@ class Master:
         self._progress.start(self._recorder.count)
         saver = self._serve('saver', self._saver.loop)
         self._serve('expirer', self._keep_expiring)
+        self._register.thread = self._serve('register', self._register.keep)
         self._serve('pacer', self._throttle.keep_pace)
         if self._throttle.ask is not None:
             self._serve('throttle', self._throttle.keep_asking)
@@ -151,6 +158,7 @@ class Master:
     def stop(self, number: int) -> None:
         """Drain because of a signal; any thread may call this."""
         self.stopped_by = number
+        self._register.stopping(number)
         log.info('stopping: jobs in hand are finished and saved first; '
                  'once more to stop at once')
         self.queue.drain('draining')
@@ -260,7 +268,7 @@ class Master:
             self._await_news(self._deadline)
 
     def _look(self) -> bool:
-        self._progress.update(self._monitor.look())
+        self._progress.update(self._register.note(self._monitor.look()))
         self.queue.quiet.flush()
         if self._server is not None:
             self._server.quiet.flush()
@@ -309,28 +317,19 @@ class Master:
         """Return the exit code, or raise what it is for; say how it went."""
         self._saver.finish()
         code = EX_FAILED_JOBS if self._recorder.failed else 0
-        ended_by = self._ended_by()
+        ended_by = gravest(self._saver.trouble, self._feeder.error, self.said)
         if ended_by is not None:
             code = ended_by.exit_code
         counts = self.queue.counts()
-        self._summary.say(Outcome(
+        outcome = Outcome(
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._option, isinstance(ended_by, Fault)))
+            self.stopped_by, self._option, isinstance(ended_by, Fault))
+        self._summary.say(outcome)
+        self._register.end(outcome, self._monitor.status())
         if ended_by is not None:
             raise ended_by
         return code
-
-    def _ended_by(self) -> TaskmasterError | None:
-        """Return the gravest of what has ended the run early."""
-        trouble = self._saver.trouble
-        if trouble is not None:
-            return SaveError(
-                f'the last save did not succeed ({summary(trouble)}); '
-                'what is on disk is older, and the jobs since then will run '
-                'again')
-        found = [error for error in (self._feeder.error, self.said) if error]
-        return max(found, key=lambda error: error.exit_code, default=None)
 
     # -- threads ----------------------------------------------------------
 
@@ -342,3 +341,18 @@ class Master:
         service = Service(name, loop, self.fail)
         service.start()
         return service
+
+
+def gravest(trouble: OSError | None,
+            *errors: TaskmasterError | None) -> TaskmasterError | None:
+    """Return the gravest of what has ended the run early, if anything has.
+
+    ``trouble`` is what the last save of state and failures met.
+    """
+    if trouble is not None:
+        return SaveError(
+            f'the last save did not succeed ({summary(trouble)}); '
+            'what is on disk is older, and the jobs since then will run '
+            'again')
+    return max((error for error in errors if error),
+               key=lambda error: error.exit_code, default=None)

@@ -101,13 +101,40 @@ def open_ours(system: System, path: str, flags: int, mode: int = 0o600) -> int:
     return fd
 
 
-def replace_file(system: System, path: str, chunks: Iterable[bytes]) -> None:
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it, for this user alone.
+
+    What is there already stays as it is; the umask does not count.
+    """
+    if not path or os.path.isdir(path):
+        return
+    make_folder(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+    except FileExistsError:         # another process was first
+        if not os.path.isdir(path):
+            raise
+
+
+def make_private(folder: str) -> None:
+    """See to it that it is there, and nobody else's.  Raises OSError."""
+    make_folder(folder)
+    status = os.lstat(folder)
+    if (not S_ISDIR(status.st_mode) or status.st_uid != os.geteuid()
+            or status.st_mode & 0o077):
+        raise NotOurs(folder, 'it must be a folder of your own, mode 0700')
+
+
+def replace_file(system: System, path: str, chunks: Iterable[bytes],
+                 durable: bool = True) -> None:
     """Put ``chunks`` in the place of ``path``: all of them, or nothing.
 
-    The new name is durable only after ``sync_folder(system, path)``.
+    The new name is durable only after ``sync_folder(system, path)``; what is
+    not ``durable`` may be empty after a crash of the machine.
     Raises OSError, and then the file is as it was.
     """
-    temp = _write_temp(system, path, chunks)
+    temp = _write_temp(system, path, chunks, durable)
     try:
         check_ours(path)
         system.replace(temp, path)
@@ -209,8 +236,9 @@ def from_iso(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _write_temp(system: System, path: str, chunks: Iterable[bytes]) -> str:
-    """Write and sync a new file beside ``path``; return its name.
+def _write_temp(system: System, path: str, chunks: Iterable[bytes],
+                durable: bool = True) -> str:
+    """Write (and sync) a new file beside ``path``; return its name.
 
     New each time: after a failed fsync the kernel may have dropped the data,
     and a second fsync of the same file would say that all is well.
@@ -221,7 +249,8 @@ def _write_temp(system: System, path: str, chunks: Iterable[bytes]) -> str:
         try:
             for chunk in chunks:
                 write_all(system, fd, chunk)
-            system.fsync(fd)
+            if durable:
+                system.fsync(fd)
         finally:
             system.close(fd)
     except BaseException:

@@ -17,7 +17,8 @@ from typing import Mapping
 from .. import logs
 from ..errors import ConfigError, TaskmasterError, UsageError
 from ..settings import ENV_KEY, Settings
-from ..storage.files import open_to_read, real_path, write_all
+from ..storage.files import (make_folder, open_to_read, real_path,
+                             write_all)
 
 log = logs.logger(__name__)
 
@@ -109,6 +110,12 @@ def users_file(environ: Mapping[str, str] = os.environ) -> str:
     return os.path.join(base, 'taskmaster', 'key')
 
 
+def beside_users_file(folder: str,
+                      environ: Mapping[str, str] = os.environ) -> str:
+    """Return where a folder of the user's own is.  Raises ConfigError."""
+    return os.path.join(os.path.dirname(users_file(environ)), folder)
+
+
 def users_key(path: str) -> bytes:
     """Return the key in ``path``, which is made when it is not there."""
     try:
@@ -118,22 +125,6 @@ def users_key(path: str) -> bytes:
     except OSError as error:
         raise ConfigError(f'cannot make the key file {path} '
                           f'({error.strerror}); give --key') from error
-
-
-def make_folder(path: str) -> None:
-    """Make a folder, and those above it, for this user alone.
-
-    What is there already stays as it is; the umask does not count.
-    """
-    if not path or os.path.isdir(path):
-        return
-    make_folder(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
-    except FileExistsError:         # another process was first
-        if not os.path.isdir(path):
-            raise
 
 
 def _make(path: str) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import stat
 import struct
 from typing import Any
 
 from .. import forks, logs
 from ..address import HOST, PORT, Address, address
 from ..errors import ConfigError
-from .key import make_folder, users_file
+from ..storage.files import make_private
+from .key import beside_users_file
 
 log = logs.logger(__name__)
 
@@ -40,11 +40,11 @@ def path_of(port: int) -> str:
     Raises Unusable.
     """
     try:
-        beside = users_file()
+        folder = beside_users_file(FOLDER)
     except ConfigError as error:        # of a user without a home
         raise Unusable(str(error)) from error
-    path = os.path.join(os.path.dirname(beside), FOLDER,
-                        f'{socket.gethostname()}-{port}'.replace('/', '_'))
+    path = os.path.join(
+        folder, f'{socket.gethostname()}-{port}'.replace('/', '_'))
     if len(os.fsencode(path)) > PATH_BYTES:
         raise Unusable(f'{path} is too long for a socket')
     return path
@@ -53,13 +53,9 @@ def path_of(port: int) -> str:
 def _make_folder(folder: str) -> None:
     """See to it that it is there, and nobody else's.  Raises Unusable."""
     try:
-        make_folder(folder)
-        status = os.lstat(folder)
+        make_private(folder)
     except OSError as error:
         raise Unusable(f'{folder}: {error.strerror}') from error
-    if (not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid()
-            or status.st_mode & 0o077):
-        raise Unusable(f'{folder} must be a folder of your own, mode 0700')
 
 
 class Name:

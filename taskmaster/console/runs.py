@@ -1,0 +1,92 @@
+"""What `tm-ctl` prints of runs by their records: a list, and how one ended.
+
+A run is a dict here, as `tm-ctl list --json` has it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Sequence
+
+from ..text import NAME, printable, short
+
+# Seconds without a word of a master whose process is there, until that is
+# said: it writes every other second.
+SILENT = 15.0
+
+ON_ANOTHER = 'elsewhere'
+
+
+def listed(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a table of the runs, a line each."""
+    if not runs:
+        return ['no runs of yours on this machine, in the last week']
+    rows = [('run', 'address', 'pid', 'state', 'since', 'jobs', 'done',
+             'failed')]
+    rows += [(short(run['run'], NAME), run['address'] if run['live'] else '-',
+              str(run['pid']) if run['live'] else '-', state(run),
+              run['started'], jobs(run), percent(run), str(run['failed']))
+             for run in runs]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [printable('  '.join(
+        cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for row in rows]
+
+
+def state(run: dict[str, Any]) -> str:
+    """Return the state of a run, in a few words."""
+    said = short(run['state'], NAME)
+    if run['live']:
+        silent = run['silent']
+        return (f'{said}; silent for {silent:.0f} s' if silent > SILENT
+                else said)
+    if said == ON_ANOTHER:
+        return f"on {short(run['host'], NAME)}"
+    code = run['exit_code']
+    return said if code is None else f'{said} ({code})'
+
+
+def jobs(run: dict[str, Any]) -> str:
+    """Return N/M, or N where nobody knows how many there are."""
+    total = run['total']
+    return (str(run['current']) if total is None
+            else f"{run['current']}/{total}")
+
+
+def percent(run: dict[str, Any]) -> str:
+    """Return per cent, rounded down, or '-'."""
+    current, total = run['current'], run['total']
+    if total is None or current > total:
+        return '-'
+    return f'{100 * current // total if total else 100}%'
+
+
+def how(run: dict[str, Any]) -> str:
+    """Return how and when a run ended, in a few words."""
+    if run['state'] == ON_ANOTHER:
+        return (f"it is on {short(run['host'], NAME)}, or was; last heard of "
+                f"{run['seen']}")
+    if not run['reason']:       # it did not say
+        last = f"last heard of {run['seen']}"
+        return (f"{run['state']}, in the middle of its drain, {last}"
+                if run['state'] == 'stopped' else f"{run['state']}, {last}")
+    return f"{run['state']} at {run['ended']}: {short(run['reason'])}"
+
+
+def lines(run: dict[str, Any]) -> list[str]:
+    """Return what `tm-ctl status` prints of a run that is over."""
+    total = '' if run['total'] is None else f" of {run['total']}"
+    said = [
+        f"run:      {run['run']}",
+        f'state:    {how(run)}',
+        f"jobs:     {run['current']} finished{total}, "
+        f"{run['failed']} failed",
+        f"started:  {run['started']} (it took "
+        f"{timedelta(seconds=int(run['elapsed']))})"]
+    if run['exit_code'] is not None:
+        said.append(f"exit:     {run['exit_code']}")
+    if run['state_file'] is not None:
+        said.append(f"state in: {run['state_file']}")
+    if run['failed'] and run['failures_file'] is not None:
+        said.append(f"failures: {run['failures_file']}")
+    return [printable(line) for line in said]

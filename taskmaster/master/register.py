@@ -1,0 +1,125 @@
+"""The register: what a master leaves of its run on this machine.
+
+It is for `tm-ctl`, which finds runs by it and says how they ended (see
+`storage.runs`).  No run fails for its sake: what cannot be written is a line
+for debugging, and a home that hangs keeps nobody but its thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Callable
+
+from .. import logs
+from ..address import Address, name_of
+from ..console.line import Status
+from ..console.summary import Outcome, reason, shown_code, state_of
+from ..errors import ConfigError
+from ..storage.runs import FAILED, FOLDER, Machine, Record, Runs, born
+from ..text import summary
+from ..timing import Timing
+from ..wire.key import beside_users_file
+from .jobqueue import JobQueue
+from .recorder import Recorder
+
+log = logs.logger(__name__)
+
+# What is served on all addresses of a machine, and how it is called there.
+ANYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1', '': '127.0.0.1'}
+
+
+class Register:
+    """Keeps the record of one start: `open`, `keep` on a thread, `end`.
+
+    ``thread`` is the one that runs `keep`.
+    """
+
+    def __init__(self, timing: Timing,
+                 clock: Callable[[], float] = time.time):
+        self._status = Status()
+        self.thread: threading.Thread | None = None
+        self._timing = timing
+        self._clock = clock
+        self._news = threading.Event()
+        self._stopping = ''         # by the signals' thread
+        self._record: Record | None = None
+        self._runs: Runs | None = None
+
+    def open(self, queue: JobQueue, recorder: Recorder, address: Address,
+             socket: str | None) -> None:
+        """Say that this run is served there."""
+        now = self._clock()
+        pid, machine = os.getpid(), Machine.here()
+        host, port = address[:2]
+        resumable = recorder.source.resumable
+        self._status = Status(recorder.count, failed=recorder.failed)
+        self._record = Record(
+            queue.name, queue.start_id,
+            name_of((ANYWHERE.get(host, host), port)), socket, pid,
+            born(pid), machine.boot, machine.host,
+            recorder.state.path if resumable else None,
+            recorder.failures.path, now, now, 'running', recorder.count,
+            None, recorder.failed)
+        try:
+            self._runs = Runs(beside_users_file(FOLDER))
+        except ConfigError as error:        # of a user without a home
+            log.debug('no record of this run: %s', error)
+            return
+        self._write()
+        self._runs.prune(machine, now)
+
+    def note(self, status: Status) -> Status:
+        """Take note of how the run goes; return that."""
+        self._status = status
+        return status
+
+    def stopping(self, number: int) -> None:
+        """It drains because of that signal; any thread may call this."""
+        self._stopping = signal.Signals(number).name
+        self._news.set()
+
+    def keep(self) -> None:
+        """Write how the run goes, until it has ended."""
+        ended = False
+        while not ended:
+            self._news.wait(self._timing.register)
+            self._news.clear()
+            ended = self._record is None or self._record.ended is not None
+            self._write()
+
+    def end(self, outcome: Outcome, status: Status) -> None:
+        """The run has ended like that."""
+        self._status = status
+        self._finish(state_of(outcome), shown_code(outcome), reason(outcome))
+
+    def close(self) -> None:
+        """The master serves no longer, whether or not it has said why."""
+        if self._record is not None and self._record.ended is None:
+            self._finish(FAILED, None, 'it did not come to an end of its own')
+
+    def _finish(self, how: str, code: int | None, why: str) -> None:
+        if self._record is None:
+            return
+        self._record = self._record._replace(
+            ended=self._clock(), how=how, exit_code=code, reason=why)
+        self._news.set()
+        if self.thread is None:
+            self._write()
+        else:
+            self.thread.join(self._timing.register)
+
+    def _write(self) -> None:
+        if self._runs is None or self._record is None:
+            return
+        status, record = self._status, self._record
+        try:
+            self._runs.write(record._replace(
+                seen=self._clock(), state=status.state or 'running',
+                current=status.current, total=status.total,
+                failed=status.failed, stopping=self._stopping),
+                durable=record.ended is not None)
+        except OSError as error:
+            log.debug('no record of this run: %s', summary(error))

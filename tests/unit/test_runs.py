@@ -1,0 +1,310 @@
+"""Records of runs: what lives, how the others ended, which run is meant.
+
+The files are real, and so is this process, which is what lives; times, the
+machine and its boot are passed in.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from taskmaster.cli import finding
+from taskmaster.cli.finding import find, is_over
+from taskmaster.console import runs as console
+from taskmaster.console.line import Status
+from taskmaster.console.summary import Outcome
+from taskmaster.errors import Unreachable, UsageError
+from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.recorder import Recorder
+from taskmaster.master.register import Register
+from taskmaster.settings import Settings
+from taskmaster.storage.runs import (CRASHED, ELSEWHERE, KEPT, LIVE, MOST,
+                                     STOPPED, Machine, Record, Runs, born,
+                                     current, document)
+from taskmaster.timing import STANDARD
+from taskmaster.usercode.source import Source
+
+HERE = Machine.here()
+HOUR, DAY = 3600.0, 86400.0
+NOW = 1_700_000_000.0
+
+
+def record(start='aa', **changes):
+    """Of a master that is this process."""
+    return Record(
+        'migrate', start, '127.0.0.1:3050', None, os.getpid(),
+        born(os.getpid()), HERE.boot, HERE.host, '/srv/migrate.state',
+        '/srv/migrate.failures', NOW - HOUR, NOW, 'running', 4403, 100_000,
+        1)._replace(**changes)
+
+
+ENDED = {'how': 'complete', 'exit_code': 1, 'ended': NOW - 60,
+         'reason': 'complete, but for the failed jobs (exit code 1)'}
+
+
+@pytest.fixture
+def gone():
+    """The pid of a process that has ended, and when it began."""
+    child = subprocess.Popen(
+        [sys.executable, '-c', 'import sys; sys.stdin.read()'],
+        stdin=subprocess.PIPE)
+    pid, since = child.pid, born(child.pid)
+    assert since
+    child.communicate()
+    return {'pid': pid, 'born': since}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The records of a user of its own."""
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'config'))
+    return Runs(str(tmp_path / 'config' / 'taskmaster' / 'runs'))
+
+
+# -- what lives -----------------------------------------------------------
+
+def test_a_master_lives_while_its_process_does(gone):
+    assert HERE.state(record()) == LIVE
+    assert HERE.state(record(**gone)) == CRASHED
+    assert HERE.state(record(**gone, stopping='SIGINT')) == STOPPED
+
+
+def test_a_process_that_waits_to_be_buried_has_ended():
+    child = subprocess.Popen([sys.executable, '-c', ''])
+    since = born(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert HERE.state(record(pid=child.pid, born=since)) == CRASHED
+    child.wait()
+
+
+def test_another_process_of_that_id_is_not_the_master():
+    assert HERE.state(record(born='1')) == CRASHED
+
+
+def test_of_another_boot_nothing_lives():
+    assert HERE.boot
+    assert HERE._replace(boot='another').state(record()) == CRASHED
+
+
+def test_of_another_machine_nobody_knows():
+    """In a home that they share: unless it has said how it ended."""
+    there = HERE._replace(host='another')
+    assert there.state(record()) == ELSEWHERE
+    assert there.state(record(**ENDED)) == 'complete'
+
+
+# -- how long they are kept -----------------------------------------------
+
+def test_what_is_over_goes_after_a_week_and_what_lives_never(gone):
+    old = NOW - 8 * DAY
+    kept = [record('a1', started=old), record('a2', **ENDED),
+            record('a3', **gone), record('a4', **gone, started=old),
+            record('a5', **gone, started=NOW - HOUR, seen=NOW - HOUR)]
+    lost = [record('b1', started=old, **{**ENDED, 'ended': old}),
+            record('b2', started=old, seen=old, **gone),
+            record('b3', started=old, seen=old, host='another')]
+    found = current(kept + lost, HERE, NOW)
+    assert {one.start for one in found} == {'a1', 'a2', 'a3', 'a4', 'a5'}
+    assert KEPT == 7 * DAY
+
+
+def test_a_clock_that_was_set_back_loses_none():
+    late = record('a1', started=NOW + HOUR, seen=NOW + HOUR,
+                  **{**ENDED, 'ended': NOW + HOUR})
+    assert current([late], HERE, NOW) == [late]
+    shown = document(late, HERE, NOW)
+    assert shown['elapsed'] == shown['silent'] == 0
+
+
+def test_they_are_few_though_a_run_is_started_each_minute():
+    many = [record(f'{n:x}', started=NOW - n, **ENDED)
+            for n in range(MOST + 50)]
+    assert current(many, HERE, NOW) == many[:MOST]
+
+
+def test_the_next_master_removes_what_has_gone(folder, gone):
+    old = time.time() - 8 * DAY
+    folder.write(record('a1', started=old, seen=old))       # it lives
+    folder.write(record('a2', started=old, seen=old, **gone))
+    left = os.path.join(folder.folder, 'a3.json.01234567.tmp')
+    open(left, 'w').close()
+    os.utime(left, (old, old))
+    folder.prune(HERE, time.time())
+    assert os.listdir(folder.folder) == ['a1.json']
+
+
+# -- the files ------------------------------------------------------------
+
+def test_what_is_written_is_read(folder):
+    one = record(socket='/s', **ENDED)
+    for each in one, record('bb', started=NOW):
+        folder.write(each)
+    assert folder.read() == [record('bb', started=NOW), one]
+    for path in folder.folder, os.path.join(folder.folder, 'aa.json'):
+        assert os.stat(path).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize('change', [
+    {'format': 9}, {'pid': 'x'}, {'pid': -1}, {'started': 5},
+    {'run': None}, {'how': 'well'}, {'current': 1.5}, {'state': ['x']},
+    {'exit_code': 'x'}, {'start': 'cc'}, {'ended': 'soon'}])
+def test_what_is_no_record_is_left_out(folder, change):
+    folder.write(record())
+    folder.write(record('bb'))
+    path = os.path.join(folder.folder, 'aa.json')
+    with open(path) as file:
+        text = json.load(file)
+    with open(path, 'w') as file:
+        json.dump({**text, **change}, file)
+    assert folder.read() == [record('bb')]
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', 'null', '[' * 100_000])
+def test_nor_is_what_a_crash_left(folder, text):
+    folder.write(record())
+    with open(os.path.join(folder.folder, 'aa.json'), 'w') as file:
+        file.write(text)
+    assert folder.read() == []
+
+
+def test_a_link_is_not_followed(folder, tmp_path):
+    folder.write(record())
+    os.rename(os.path.join(folder.folder, 'aa.json'), tmp_path / 'x')
+    os.symlink(tmp_path / 'x', os.path.join(folder.folder, 'aa.json'))
+    assert folder.read() == []
+
+
+def test_a_folder_that_others_can_enter_is_not_written(folder):
+    folder.write(record())
+    os.chmod(folder.folder, 0o755)
+    with pytest.raises(OSError, match='a folder of your own, mode 0700'):
+        folder.write(record('bb'))
+
+
+# -- the register ---------------------------------------------------------
+
+@pytest.fixture
+def register(folder, tmp_path):
+    source = Source(lambda last=0: iter(()), 'migrate', '', 'migrate.state')
+    recorder = Recorder(source, str(tmp_path / 'migrate.state'))
+    one = Register(STANDARD)
+    one.open(JobQueue(10, 'aa', 'migrate'), recorder, ('0.0.0.0', 3050),
+             '/s')
+    return one
+
+
+def outcome(code=0, **more):
+    return Outcome(code, 10, 0, '/f', **more)
+
+
+def test_a_master_is_found_as_soon_as_it_serves(register, folder, tmp_path):
+    one, = folder.read()
+    assert (one.run, one.address, one.socket) == (
+        'migrate', '127.0.0.1:3050', '/s')
+    assert one.state_file == str(tmp_path / 'migrate.state')
+    assert HERE.state(one) == LIVE
+
+
+@pytest.mark.parametrize('end, how, code', [
+    (outcome(), 'complete', 0), (outcome(1), 'complete', 1),
+    (outcome(stopped_by=signal.SIGINT), 'stopped', 130),
+    (outcome(1, option='--limit'), 'stopped', 1),
+    (outcome(65), 'failed', 65), (outcome(70), 'failed', 70),
+    (outcome(74, stopped_by=signal.SIGTERM), 'failed', 74)])
+def test_it_says_how_it_ended(register, folder, end, how, code):
+    register.end(end, Status(10, total=10))
+    register.close()            # which changes nothing more
+    one, = folder.read()
+    assert (one.how, one.exit_code, one.current) == (how, code, 10)
+    assert one.reason and one.ended >= one.started
+
+
+def test_one_that_came_to_no_end_is_not_live(register, folder):
+    register.close()
+    one, = folder.read()
+    assert one.how == 'failed' and HERE.state(one) == 'failed'
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(
+        folder, tmp_path, caplog):
+    caplog.set_level('DEBUG')
+    os.makedirs(os.path.dirname(folder.folder))
+    open(folder.folder, 'w').close()        # a file in its place
+    source = Source(lambda last=0: iter(()), 'migrate', '', 'migrate.state')
+    one = Register(STANDARD)
+    one.open(JobQueue(10, 'aa', 'migrate'), Recorder(
+        source, str(tmp_path / 'migrate.state')), ('127.0.0.1', 1), None)
+    one.end(outcome(), Status())
+    said = [each for each in caplog.records if 'no record' in each.message]
+    assert said and all(each.levelname == 'DEBUG' for each in said)
+
+
+# -- which run is meant ---------------------------------------------------
+
+def asked(**settings):
+    return find(Settings(**settings))
+
+
+def now(start, run, port, **changes):
+    """A record that lives now."""
+    return record(start, run=run, address=f'127.0.0.1:{port}',
+                  started=time.time(), seen=time.time(), **changes)
+
+
+def test_without_records_it_is_the_default(folder):
+    assert ('127.0.0.1', 3050) in asked().places
+    with pytest.raises(Unreachable, match='no run migrate of yours'):
+        asked(run='migrate')
+
+
+def test_one_that_lives_is_meant(folder):
+    folder.write(now('aa', 'one', 1, socket='/s'))
+    assert asked().places == asked(run='one').places == ['/s']
+    # TLS is spoken at its port.
+    assert asked(tls_ca='crt').places == [('127.0.0.1', 1)]
+    assert asked(host='db1').places == [('db1', 3050)]
+
+
+def test_of_several_one_must_be_named(folder):
+    folder.write(now('aa', 'one', 1))
+    folder.write(now('bb', 'two', 2))
+    with pytest.raises(UsageError, match='one, two; give --run'):
+        asked()
+    assert asked(run='two').places == [('127.0.0.1', 2)]
+    folder.write(now('cc', 'two', 3))
+    with pytest.raises(UsageError, match=r'127\.0\.0\.1:[23] and 127.*--host'):
+        asked(run='two')
+
+
+def test_one_that_is_over_says_how(folder, gone):
+    at = time.time() - 60
+    folder.write(now('aa', 'one', 1, **{**ENDED, 'ended': at}))
+    folder.write(now('bb', 'two', 2, **gone))
+    assert ('127.0.0.1', 3050) in asked().places    # none of them lives
+    over = asked(run='one').over
+    assert (over['state'], over['exit_code']) == ('complete', 1)
+    assert 'complete at ' in str(is_over(over))
+    assert 'two is not live: crashed' in str(is_over(asked(run='two').over))
+    said = '\n'.join(console.lines(over))
+    assert 'exit:     1' in said and '/srv/migrate.failures' in said
+
+
+def test_the_list(folder, gone):
+    folder.write(now('aa', 'one', 1))
+    folder.write(now('bb', 'two', 2, **gone))
+    folder.write(now('cc', 'shard s=\x1b[2J', 3, total=None,
+                     state='throttled: lag',
+                     **{**ENDED, 'ended': time.time()}))
+    folder.write(now('dd', 'four', 4, host='db2'))
+    said = '\n'.join(console.listed(finding.runs()))
+    assert '127.0.0.1:1' in said and '4403/100000  4%' in said
+    assert 'crashed' in said and 'complete (1)' in said
+    assert 'on db2' in said and '\x1b' not in said
+    # One that has not said a word for long is there, and says so.
+    shown = console.listed(finding.runs(time.time() + 60))
+    assert any('running; silent for 60 s' in line for line in shown)
