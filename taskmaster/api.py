@@ -55,6 +55,7 @@ class Taskmaster:
             max_failures: int | str = 100,
             retry_failed: bool = False,
             dry_run: bool = False,
+            twice: bool = False,
             limit: int | str | None = None,
             max_runtime: Number | None = None,
             total: int | str | None = None,
@@ -95,7 +96,7 @@ class Taskmaster:
             set_up_logging(settings.log_level)
         def load() -> handler.Handler:
             return handler.of_target(self._target, True, settings.retries,
-                                     settings.batch)
+                                     settings.batch, twice=settings.twice)
         if settings.dry_run:
             from .dry_run import rehearse
             return rehearse(self._source, settings, load)

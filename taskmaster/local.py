@@ -32,6 +32,9 @@ class Local:
         if settings.tls_cert and not settings.tls_ca:
             raise UsageError('--tls-cert is for the master; give --tls-ca '
                              'too, for the slaves that it starts')
+        if settings.twice and settings.limit is None:
+            raise UsageError('--twice is for a first try; give --limit or '
+                             '--inline too')
         self.said: TaskmasterError | None = None    # as of Master
         self._count = settings.slaves
         self._master = make_master(source, address, key, progress, settings,

@@ -115,6 +115,10 @@ class Settings(NamedTuple):
     dry_run: Annotated[bool, Setting(
         RUNS, 'only say what would be done, and try whether the run could be '
         'resumed; 70 if something is not right', None)] = False
+    twice: Annotated[bool, Setting(
+        'run', 'handle each job two times in a row, as after a crash, to see '
+        'whether it can be (not whether that adds up, as += does); with '
+        '--limit or --inline', None)] = False
     limit: Annotated[Optional[int], Setting(
         RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')] = None
     max_runtime: Annotated[Optional[float], Setting(

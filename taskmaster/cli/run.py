@@ -37,7 +37,7 @@ def run(settings: Settings, timing: Timing) -> int:
 
     def load() -> Handler:
         return handler_from(handler, settings.retries, settings.batch,
-                            settings.folder, timing)[1]
+                            settings.folder, timing, settings.twice)[1]
     if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings, load)
@@ -60,6 +60,7 @@ SCRIPT = Script(
   tm-run migrate 4                        get_jobs and handle_job of migrate.py
   tm-run path/migrate.py 4 shard=3 shards=8
   tm-run migrate 1 --dry-run              what it would do; nothing is done
+  tm-run migrate 1 --twice --limit 100    would a crash matter? each job twice
   tm-run migrate 4 --limit 100            a hundred jobs; again to go on
   tm-run migrate 4 --reset                from the beginning
   tm-run migrate 4 --retry-failed         those that failed, once more

@@ -35,7 +35,8 @@ def run(settings: Settings, timing: Timing) -> int:
 
     from ..slave.link import Identity
     from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_LOCAL, ENV_PATH,
-                                ENV_QUOTA, ENV_SOCKET, watch_parent)
+                                ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
+                                watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
     from ..usercode.handler import from_target
@@ -63,7 +64,8 @@ def run(settings: Settings, timing: Timing) -> int:
     if path is not None:            # a program's, and nothing else is
         folder, sys.path[:] = '', json.loads(path)
     target, handler = from_target(settings.target, settings.retries,
-                                  settings.batch, folder, timing)
+                                  settings.batch, folder, timing,
+                                  environ.pop(ENV_TWICE, None) is not None)
     quota = environ.pop(ENV_QUOTA, None)
     identity = Identity(
         environ.pop(ENV_ID, None) or os.urandom(8).hex(),

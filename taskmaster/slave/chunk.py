@@ -52,6 +52,7 @@ class Chunk:
         self.lease = lease
         self.changed = 0                # so many were in a list that failed
         self.cause = ''                 # with this error
+        self.handled = 0                # and in one that had gone well
         self.iterator: Iterator[Any] = iter(jobs)
         self.done: int | None = None        # by a handler of lists
         self.interrupt: list[bool] = []     # not empty: bring it back
@@ -151,4 +152,5 @@ class Chunk:
         part = Chunk(self.first + start, self.jobs[start:stop], self.lease)
         part.changed = max(0, min(self.changed, stop) - start)
         part.cause = self.cause if part.changed else ''
+        part.handled = max(0, min(self.handled, stop) - start)
         return part

@@ -47,6 +47,7 @@ class Jobs(Protocol):
     done: int | None            # of lists: how many jobs are finished
     changed: int                # so many were in a call of a list that failed
     cause: str                  # what that call raised, or ''
+    handled: int                # so many were in one that had gone well
 
     def again(self, start: int, stop: int) -> list[Any]:
         """Return new ones of these jobs, as they were yielded.
@@ -103,21 +104,50 @@ class Again(NamedTuple):
 
 # It yields what to call the function with, Again or a Pause, and is sent
 # what that raised, or None.
-Plan = Generator[Any, 'BaseException | None', None]
+Plan = Generator[Any, 'BaseException | None', Any]
 END = object()
 
 
+class NotIdempotent(Exception):
+    """A job that went well has raised when it was handled once more."""
+
+
+# As it is to be read, before what it raised.
+NotIdempotent.__name__ = NotIdempotent.__qualname__ = 'not idempotent'
+NotIdempotent.__module__ = 'builtins'
+
+
 class Attempts(NamedTuple):
-    """How often to try: so many times after the first."""
+    """How often to try: so many times after the first.
+
+    With ``twice`` each job, or list, that went well is handled once more,
+    as after a crash: tried as often, and what then fails is not idempotent.
+    """
 
     retries: int
     timing: Timing
+    twice: bool = False
+
+    def alone(self, step: Any, what: Callable[[], Again], ways: Ways,
+              cause: str = '', again: bool = False) -> Plan:
+        """All attempts of one job, the first by ``step``."""
+        error = yield step
+        if error is not None:
+            error = yield from self.further(what, error, ways, cause, again)
+        if error is None and self.twice:
+            error = yield what()
+            if error is not None:
+                yield from self.further(what, error, ways, again=True)
 
     def further(self, what: Callable[[], Again], error: BaseException,
-                ways: Ways, cause: str = '') -> Plan:
-        """Attempts after the first; ``what()`` is what to call with."""
+                ways: Ways, cause: str = '', again: bool = False) -> Plan:
+        """Attempts after the first; ``what()`` is what to call with.
+
+        Return what the last one raised, or None.  ``again`` says that the
+        job has been handled before, and went well.
+        """
         if self.retries:
-            again, cause = what(), cause or summary(error, CAUSE)
+            job, cause = what(), cause or summary(error, CAUSE)
         for attempt in range(self.retries):
             pause = random.uniform(0, min(
                 self.timing.longest_retry,
@@ -125,21 +155,22 @@ class Attempts(NamedTuple):
             log.debug('attempt %d of %d in %.1f s: %s', attempt + 2,
                       self.retries + 1, pause, summary(error))
             yield Pause(pause)
-            raised = yield again
+            raised = yield job
             if raised is None:
-                return
+                return None
             error = raised
-        ways.fail(error, 1 + self.retries,
-                  '' if cause == summary(error, CAUSE) else cause)
+        cause = '' if cause == summary(error, CAUSE) else cause
+        if again:
+            error = _not_idempotent(error)
+        ways.fail(error, 1 + self.retries, cause)
+        return error
 
     def one_by_one(self, chunk: Jobs, ways: Ways,
                    enough: Callable[[], bool] = lambda: False) -> Plan:
         """Each job, until an interrupt or until it is ``enough``."""
         for job in chunk.iterator:
-            error = yield job
-            if error is not None:
-                yield from self.further(
-                    functools.partial(_present, chunk, ways), error, ways)
+            yield from self.alone(
+                job, functools.partial(_present, chunk, ways), ways)
             if ways.interrupt or enough():
                 break
 
@@ -157,23 +188,41 @@ class Attempts(NamedTuple):
             if not ends:
                 ends.append(min(chunk.done + (batch or len(jobs)), len(jobs)))
             start, stop = chunk.done, ends[-1]
+            again = Again(chunk, start, stop)
             if start >= chunk.changed:
                 chunk.cause = ''
-                error = yield jobs[start:stop]
+                step: Any = jobs[start:stop]
             else:
-                error = yield Again(chunk, start, stop)
-            if error is not None and stop - start > 1:
+                step = again
+            if stop - start == 1:
+                yield from self.alone(step, functools.partial(_same, again),
+                                      ways, chunk.cause,
+                                      start < chunk.handled)
+                chunk.done = ends.pop()
+                continue
+            error = yield step
+            if error is None and self.twice:
+                error = yield again
+                if error is not None:
+                    chunk.handled = max(chunk.handled, stop)
+            if error is not None:
                 log.debug('a list of %d jobs is halved: %s', stop - start,
                           summary(error))
                 chunk.cause = chunk.cause or summary(error, CAUSE)
                 chunk.changed = max(chunk.changed, stop)
                 ends.append(start + (stop - start) // 2)
-                continue
-            if error is not None:
-                yield from self.further(
-                    functools.partial(Again, chunk, start, stop), error, ways,
-                    chunk.cause)
-            chunk.done = ends.pop()
+            else:
+                chunk.done = ends.pop()
+
+
+def _same(again: Again) -> Again:
+    return again
+
+
+def _not_idempotent(error: BaseException) -> BaseException:
+    found = NotIdempotent(summary(error, CAUSE))
+    found.__cause__ = error         # whose traceback is to be shown
+    return found
 
 
 def _present(chunk: Jobs, ways: Ways) -> Again:

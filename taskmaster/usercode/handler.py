@@ -27,20 +27,22 @@ class Handler:
     ``batch`` at most; 0: of as many as come together).  Each worker calls
     ``setup`` before its first job: a function, or a generator that yields
     once.  What it makes is the second argument of a function that has two.
-    Both may be `async`.
+    Both may be `async`.  With ``twice`` each job is handled once more, right
+    after it went well.
 
     Raises ConfigError where they do not fit together.
     """
 
     def __init__(self, function: Function, retries: int = 0,
                  setup: Function | None = None, lists: bool = False,
-                 batch: int = 0, timing: Timing = STANDARD):
+                 batch: int = 0, timing: Timing = STANDARD,
+                 twice: bool = False):
         self.lists = lists
         self.batch = batch
         self.is_async = signature.is_async(function)
         self.ending: Ending = ()
         self.function = function
-        self._attempts = Attempts(retries, timing)
+        self._attempts = Attempts(retries, timing, twice)
         self.setup = setup
         self.takes_tool = signature.required_positionals(function) > 1
         name = getattr(function, '__name__', 'the handler')
@@ -78,6 +80,8 @@ class Handler:
         if self.lists:
             follow(self._attempts.by_lists(chunk, self.batch, ways), tools,
                    ways)
+        elif self._attempts.twice:
+            follow(self._attempts.one_by_one(chunk, ways), tools, ways)
         else:
             run_each(tools, chunk, self._attempts, ways)
 
@@ -96,8 +100,8 @@ class Handler:
 # -- from the command line ------------------------------------------------
 
 def from_target(text: str, retries: int = 0, batch: int | None = None,
-                folder: str | None = None,
-                timing: Timing = STANDARD) -> tuple[Target, Handler]:
+                folder: str | None = None, timing: Timing = STANDARD,
+                twice: bool = False) -> tuple[Target, Handler]:
     """Load the module that a TARGET names, and return its handler with it.
 
     `handle_jobs` is preferred to `handle_job`; another function takes lists
@@ -107,11 +111,12 @@ def from_target(text: str, retries: int = 0, batch: int | None = None,
     named = ':' in text
     if not named and target.find('handle_jobs') is None:
         target = target._replace(function='handle_job')
-    return target, of_target(target, named, retries, batch, timing)
+    return target, of_target(target, named, retries, batch, timing, twice)
 
 
 def of_target(target: Target, named: bool, retries: int = 0,
-              batch: int | None = None, timing: Timing = STANDARD) -> Handler:
+              batch: int | None = None, timing: Timing = STANDARD,
+              twice: bool = False) -> Handler:
     """Return the handler of a module; ``named`` if its function was given."""
     lists = (target.function == 'handle_jobs' or named and batch is not None
              and target.function != 'handle_job')
@@ -122,4 +127,4 @@ def of_target(target: Target, named: bool, retries: int = 0,
     setup = target.find('setup')
     if setup is not None and not callable(setup):
         raise ConfigError(f'setup in {target.name} is no function')
-    return Handler(function, retries, setup, lists, batch or 0, timing)
+    return Handler(function, retries, setup, lists, batch or 0, timing, twice)
