@@ -43,10 +43,17 @@ class _Times(NamedTuple):
 
     # -- the wire ---------------------------------------------------------
 
-    # To connect, at most ...
+    # To connect and prove the key, at most ...
     connect: float = 10.0
-    # ... and to prove the key, in all.
+    # ... and at one place, where there are several to try.
+    tried: float = 2.0
+    # What a master gives whoever connects to prove the key, in all.
     handshake: float = 5.0
+    # That one of those in the handshake of TLS is let be, while others wait
+    # for its place.
+    slot: float = 0.25
+    # Of nothing but refusals, until the key is another.
+    refused: float = 10.0
     # How long a frame may stand still.
     stall: float = 60.0
     # How long sent bytes may go unacknowledged.
@@ -143,6 +150,10 @@ class Timing(_Times):
                 ({'user_timeout': self.user_timeout}, 'expiry'),
                 ({'user_timeout': self.user_timeout}, 'stall'),
                 ({'grace': self.grace}, 'expiry'),
+                # The end that gives up first is the one that can say why.
+                ({'handshake': self.handshake}, 'connect'),
+                ({'tried': self.tried}, 'connect'),
+                ({'slot': self.slot}, 'handshake'),
                 ({'first_backoff': self.first_backoff}, 'grace'),
                 ({'first_backoff': self.first_backoff}, 'longest_backoff')):
             (name, value), = smaller.items()

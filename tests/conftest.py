@@ -12,6 +12,7 @@ from fakes import KEY, Direct
 from hypothesis import settings
 
 from taskmaster.master.session import Session
+from taskmaster.timing import STANDARD
 from taskmaster.wire.client import connect as connect_to
 from taskmaster.wire.listener import UnixListener
 from taskmaster.wire.server import Manager
@@ -48,15 +49,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def serve():
-    """Serve a queue on a free port: ``serve(queue)`` gives the server."""
+    """``serve(queue, ..., handshake=...)``: its server, on a free port."""
     servers = []
 
-    def start(queue, key=KEY, host='127.0.0.1', path=None, tls=None):
+    def start(queue, key=KEY, host='127.0.0.1', path=None, tls=None,
+              **times):
         server = Manager((host, 0), key).get_server()
         servers.append(server)
         if path is not None:
             server.local = UnixListener(Name(str(path)))
-        server.start(lambda: Session(queue), tls)
+        server.start(lambda: Session(queue), tls,
+                     timing=STANDARD._replace(**times))
         return server
     yield start
     for server in servers:

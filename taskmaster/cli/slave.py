@@ -73,8 +73,8 @@ def run(settings: Settings, timing: Timing) -> int:
         None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)
-    slave = Slave(Connector(where, secret, tls, settings.timeout), handler,
-                  identity, settings, tell, watchdog, timing,
+    slave = Slave(Connector(where, secret, tls, settings.timeout, timing),
+                  handler, identity, settings, tell, watchdog, timing,
                   give_up=end_at_once)
     stopped: list[int] = []
 

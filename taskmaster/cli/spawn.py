@@ -36,7 +36,7 @@ def run(settings: Settings, timing: Timing) -> int:
     def tell(slave: str, late: Sequence[Range], awaited: bool) -> None:
         from ..wire.client import connect
         try:
-            link = connect(where, secret, tls)
+            link = connect(where, secret, tls, timing)
             try:
                 link.call('lost', slave, late, awaited)
             finally:

@@ -132,7 +132,8 @@ class Master:
         if self._recorder.paused:
             log.info('paused, as the last run was; tm-ctl resume goes on')
             self.queue.hold('pause', 'paused')
-        server.start(lambda: Session(self.queue, self), self._tls, self.fail)
+        server.start(lambda: Session(self.queue, self), self._tls, self.fail,
+                     self._timing)
         log.info("Taskmaster server running on '%s'",
                  name_of(server.address))
         self._progress.start(self._recorder.count)

@@ -8,7 +8,7 @@ One thread looks at all that comes in, and waits for nobody:
                 so one of SLOTS, no more than SLOTS_OF_ONE for one address.
                 Who finds none free waits in a line.
 
-Only so many are waited for, and each for HANDSHAKE seconds in all; of too
+Only so many are waited for, and each for `Timing.handshake` in all; of too
 many the oldest is cut, as what has just come in may be a slave.
 """
 
@@ -22,18 +22,17 @@ from collections import Counter
 from typing import Any, Callable, Protocol, Sequence
 
 from .. import forks
+from ..timing import Timing
 from .connection import Connection
 from .gate import Gate
 from .handshake import CLEAR, FIRST_BYTES, OLD_FIRST, START, UNIX, First
 from .quiet import Quiet
 from .unix import is_ours
 
-HANDSHAKE = 5.0         # seconds in all to prove the key
 SPEECHLESS = 1024       # connections on which the first message is to come
 LINE = 1024             # those that wait for a slot
 SLOTS = 64              # of those that are in the handshake of TLS
 SLOTS_OF_ONE = 8        # of these, of one address
-SLOT_SECONDS = 0.25     # that one is kept, while others wait for it
 AT_ONCE = 64            # connections taken in before others are looked at
 LOOK = 0.05             # seconds between two looks at those who wait
 PAUSE = 0.05            # seconds after a failure: a full table would spin
@@ -43,6 +42,8 @@ TLS_RECORD = b'\x16'    # how a handshake begins: RFC 8446, 5.1
 
 class Door(Protocol):
     """What the accepter listens on."""
+
+    timing: Timing
 
     def fileno(self) -> int:
         """For a selector."""
@@ -64,12 +65,14 @@ class Accepter:
     """
 
     def __init__(self, doors: Sequence[Door], gate: Gate, quiet: Quiet,
-                 serve: Serve, room: Callable[[int], bool], tls: bool):
+                 serve: Serve, room: Callable[[int], bool], tls: bool,
+                 timing: Timing):
         self._gate = gate
         self._quiet = quiet
         self._serve = serve
         self._room = room
         self._tls = tls
+        self._timing = timing
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         for holder in self._wake, self._woken, self._selector:
@@ -138,7 +141,7 @@ class Accepter:
                 self._take_in(conn)
 
     def _take_in(self, conn: Connection) -> None:
-        conn.deadline = time.monotonic() + HANDSHAKE
+        conn.deadline = time.monotonic() + self._timing.handshake
         if conn.is_unix and not is_ours(conn.sock):
             self._quiet.warn('%s: another user is not let in', conn.peer)
             conn.close()
@@ -258,7 +261,7 @@ class Accepter:
             else:
                 rivals = []
             if rivals:
-                if now - self._slots[rivals[0]] < SLOT_SECONDS:
+                if now - self._slots[rivals[0]] < self._timing.slot:
                     return False
                 rivals[0].cut()
                 del self._slots[rivals[0]]

@@ -11,8 +11,9 @@ from .. import logs
 from ..address import Address, name_of, numeric
 from ..errors import KeyRefused
 from ..text import summary
+from ..timing import STANDARD, Timing
 from . import unix
-from .connection import STALL, Connection
+from .connection import Connection
 from .fields import BadMessage, line
 from .handshake import CLEAR, UNIX, channel_of, prove_to_master
 from .key import stretched
@@ -23,17 +24,14 @@ if TYPE_CHECKING:       # nobody else needs the ssl module
 
 log = logs.logger(__name__)
 
-CONNECT = 10.0          # seconds to connect and prove the key
-TRIED = 2.0             # seconds of that, of one place among several
-REFUSED = 10.0          # seconds of refusals until the key is another
-
 _stretched = lru_cache(4)(stretched)    # a key as typed takes 48 ms each time
 
 # HOST and port, the path of a Unix socket, or some of them to try in turn.
 Place = Union[Address, str, Sequence[Union[Address, str]]]
 
 
-def connect(address: Place, key: bytes, tls: Context | None = None) -> Link:
+def connect(address: Place, key: bytes, tls: Context | None = None,
+            timing: Timing = STANDARD) -> Link:
     """Connect and prove the key; over TLS where ``tls`` is given.
 
     Raises KeyRefused when the key was not accepted or the certificate is
@@ -42,13 +40,14 @@ def connect(address: Place, key: bytes, tls: Context | None = None) -> Link:
     """
     key = _stretched(key)
     if not isinstance(address, list):
-        return _connect(address, key, tls, CONNECT)     # type: ignore
+        return _connect(address, key, tls,              # type: ignore
+                        timing.connect, timing)
     if len(address) == 1:
-        return _connect(address[0], key, tls, CONNECT)
+        return _connect(address[0], key, tls, timing.connect, timing)
     refused: KeyRefused | None = None
     for place in address:
         try:
-            return _connect(place, key, tls, TRIED)
+            return _connect(place, key, tls, timing.tried, timing)
         except KeyRefused as error:
             refused = error
         except (OSError, EOFError) as error:
@@ -57,14 +56,15 @@ def connect(address: Place, key: bytes, tls: Context | None = None) -> Link:
 
 
 def _connect(place: Address | str, key: bytes, tls: Context | None,
-             seconds: float) -> Link:
+             seconds: float, timing: Timing) -> Link:
     if isinstance(place, str):
-        conn = Connection(unix.connected(place, seconds), place)
+        conn = Connection(unix.connected(place, seconds), place, timing)
         channel = UNIX
     else:
         host, port = place
         conn = Connection(socket.create_connection(
-            (_plain(numeric(host)), port), seconds), name_of(place))
+            (_plain(numeric(host)), port), seconds), name_of(place),
+                          timing)
         channel = CLEAR
     conn.deadline = time.monotonic() + seconds
     try:
@@ -97,16 +97,17 @@ class Connector:
     """
 
     def __init__(self, place: Place, key: bytes, tls: Context | None,
-                 timeout: float):
+                 timeout: float, timing: Timing = STANDARD):
         self._place, self._key, self._tls = place, key, tls
+        self._timing = timing
         # The last attempt within the timeout is to be late enough.
-        self._patience = min(REFUSED, 0.9 * timeout)
+        self._patience = min(timing.refused, 0.9 * timeout)
         self._since: float | None = None        # refused all the time
 
     def __call__(self) -> Link:
         begin = time.monotonic()
         try:
-            link = connect(self._place, self._key, self._tls)
+            link = connect(self._place, self._key, self._tls, self._timing)
         except KeyRefused as error:
             if self._since is None:
                 self._since = begin
@@ -168,7 +169,7 @@ class Link:
         See `messages` for what it may be.  Raises EOFError or OSError when
         the connection fails, or what comes is no such reply.
         """
-        self._conn.patience = wait + STALL
+        self._conn.patience = wait + self._conn.stall
         try:
             return reply(method, dispatch(self._conn, QUEUE, method, args))
         except BadMessage as error:

@@ -21,15 +21,13 @@ from itertools import islice
 from typing import Any, Callable, Iterable, Sequence
 
 from .. import forks
+from ..timing import STANDARD, Timing
 from .fields import BadMessage
 from .large import Large
 from .messages import Payload
 
-STALL = 60.0            # seconds that a frame may stand still
 CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
-KEEPALIVE = (20, 5, 4)  # seconds idle, seconds between probes, probes
-USER_TIMEOUT = 45_000   # milliseconds that sent bytes may go unacknowledged
 MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
 _BLOCK = 64             # bytes of a block of SHA-256
 
@@ -77,10 +75,13 @@ class Connection:
     them) when the network fails, BadMessage when a frame is out of form.
     """
 
-    def __init__(self, sock: socket.socket, peer: str = ''):
+    def __init__(self, sock: socket.socket, peer: str = '',
+                 timing: Timing = STANDARD):
         self.peer = peer
-        self.deadline: float | None = None   # of all that comes, or None
-        self.patience: float | None = STALL  # until a frame begins
+        self.stall = timing.stall   # seconds that a frame may stand still
+        self.deadline: float | None = None  # of all that comes, or None
+        # Seconds until a frame begins.
+        self.patience: float | None = timing.stall
         self.limit = 0              # bytes of a frame, or 0: no limit
         self.large: Large | None = None     # if what comes is bounded
         # Called when a part of a frame has gone out and more is to go.
@@ -95,7 +96,7 @@ class Connection:
         sock.settimeout(None)       # whatever the operator's default is
         forks.close_in_child(self)
         if sock.family != socket.AF_UNIX:
-            _tune(sock)
+            _tune(sock, timing)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -123,7 +124,7 @@ class Connection:
 
         Raises OSError when that fails.
         """
-        self._wait_at_most(STALL)
+        self._wait_at_most(self.stall)
         self._sock = context.wrap_socket(
             self._sock, server_side=host is None, server_hostname=host,
             do_handshake_on_connect=False)
@@ -253,16 +254,16 @@ class Connection:
         return whole
 
     def _recv_into(self, buffer: Any) -> int:
-        self._wait_at_most(STALL if self._begun else self.patience)
+        self._wait_at_most(self.stall if self._begun else self.patience)
         count = self._sock.recv_into(buffer)
         self._begun = True
         return count
 
     def _write(self, parts: Sequence[Any]) -> None:
-        """All of it: `sendall` would have STALL seconds for the whole."""
+        """All of it: `sendall` would have that time for the whole."""
         views = deque(memoryview(part).cast('B') for part in parts)
         while views:
-            self._wait_at_most(STALL)
+            self._wait_at_most(self.stall)
             sent = (self._sock.send(views[0]) if self._tls
                     else self._sock.sendmsg(islice(views, PARTS)))
             while views and sent >= len(views[0]):
@@ -297,12 +298,13 @@ class _Incoming(io.RawIOBase):
         return self._recv_into(buffer)
 
 
-def _tune(sock: socket.socket) -> None:
-    idle, interval, probes = KEEPALIVE
+def _tune(sock: socket.socket, timing: Timing) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (('TCP_KEEPIDLE', idle), ('TCP_KEEPINTVL', interval),
-                        ('TCP_KEEPCNT', probes),
-                        ('TCP_USER_TIMEOUT', USER_TIMEOUT)):
+    for name, value in (
+            ('TCP_KEEPIDLE', timing.keepalive_idle),
+            ('TCP_KEEPINTVL', timing.keepalive_every),
+            ('TCP_KEEPCNT', timing.keepalive_probes),
+            ('TCP_USER_TIMEOUT', round(1000 * timing.user_timeout))):
         if hasattr(socket, name):       # Linux has all of them
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -7,6 +7,7 @@ import socket
 
 from .. import forks
 from ..address import Address, name_of, numeric
+from ..timing import STANDARD, Timing
 from . import unix
 from .connection import Connection
 
@@ -16,6 +17,8 @@ DEFER = 1               # seconds in which a peer should say something
 
 class Listener:
     """A TCP port.  Linux shows a connection when something was said on it."""
+
+    timing: Timing = STANDARD       # of what is accepted
 
     def __init__(self, address: Address, backlog: int = BACKLOG):
         host, port = address
@@ -40,7 +43,7 @@ class Listener:
         except BlockingIOError:
             return None
         try:
-            return Connection(sock, name_of(peer))
+            return Connection(sock, name_of(peer), self.timing)
         except OSError:             # it has gone already
             sock.close()
             return None
@@ -51,6 +54,8 @@ class Listener:
 
 class UnixListener:
     """A Unix socket under a name that nobody else holds."""
+
+    timing: Timing = STANDARD
 
     def __init__(self, name: unix.Name):
         self._name = name
@@ -76,7 +81,7 @@ class UnixListener:
             sock, _ = self.sock.accept()
         except BlockingIOError:
             return None
-        return Connection(sock, self.path)
+        return Connection(sock, self.path, self.timing)
 
     def close(self) -> None:
         """Remove the socket, and let go of its name."""

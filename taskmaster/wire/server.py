@@ -24,9 +24,10 @@ from ..address import Address, name_of
 from ..errors import TaskmasterError, Unreachable
 from ..service import Service
 from ..text import summary
+from ..timing import STANDARD, Timing
 from .accepter import Accepter
 from .client import connect, reason
-from .connection import STALL, Connection
+from .connection import Connection
 from .fields import BadMessage
 from .gate import Gate
 from .handshake import FIRST_BYTES, OLD_FIRST, First, prove_to_slave
@@ -59,8 +60,8 @@ class Server(managers.Server):          # type: ignore[misc]
 
     def start(self, open_session: Callable[[], Any],
               tls: Context | None = None,
-              failed: Callable[[TaskmasterError], None] = lambda error: None
-              ) -> None:
+              failed: Callable[[TaskmasterError], None] = lambda error: None,
+              timing: Timing = STANDARD) -> None:
         """Serve on daemon threads; ``open_session`` makes one a peer.
 
         ``failed`` is told, as of a Service, if nobody is let in any more.
@@ -73,6 +74,8 @@ class Server(managers.Server):          # type: ignore[misc]
         self._tls = tls
         self._open_session = open_session
         self._doors = [self.listener] + ([self.local] if self.local else [])
+        for door in self._doors:
+            door.timing = timing
         self._unproven: dict[Connection, None] = {}     # the oldest first
         self._connections: set[Connection] = set()
         # Those with a call under way, or about to make their first; no lock,
@@ -84,7 +87,7 @@ class Server(managers.Server):          # type: ignore[misc]
         self._gate = Gate(self.authkey, self.quiet)
         self._accepter = Accepter(self._doors, self._gate, self.quiet,
                                   self._serve, self._has_room,
-                                  tls is not None)
+                                  tls is not None, timing)
         Service('accepter', self._accepter.run, failed).start()
 
     def stop(self, patience: float = 0.0) -> None:
@@ -161,7 +164,7 @@ class Server(managers.Server):          # type: ignore[misc]
                 with self.mutex:
                     self._unproven.pop(conn, None)
             conn.deadline = None
-            conn.patience = STALL       # a slave that lives says so
+            conn.patience = conn.stall  # a slave that lives says so
             conn.send(('#RETURN', None))
             self.serve_client(conn)
         except AuthenticationError:

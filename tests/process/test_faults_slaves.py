@@ -113,10 +113,9 @@ def test_5_a_host_vanishes(work, tmp_path_factory):
     """It neither answers nor says goodbye: whoever notices first."""
     other = Workspace(tmp_path_factory.mktemp('network'))
     settings = {work: '', other: '''
-from taskmaster.wire import connection
-
-TIMING = TIMING._replace(expiry=1000.0)
-connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
+TIMING = TIMING._replace(
+    expiry=1000.0, keepalive_idle=1, keepalive_every=1, keepalive_probes=1,
+    user_timeout=1.0)
 '''}
     try:
         for place, network in settings.items():
@@ -525,10 +524,7 @@ def handle_job(job):
     record(job[0])
 ''')
     master = quick(work, 'master', 'migrate', '--key=sesame', also='''
-from taskmaster.wire import connection
-
-TIMING = TIMING._replace(expiry=1000.0)
-connection.USER_TIMEOUT = 1500
+TIMING = TIMING._replace(expiry=1000.0, user_timeout=1.5)
 ''')
     slave = quick(work, 'slave', 'migrate', '--key=sesame', master.host)
     eventually(lambda: work.has('here'))

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.hunt
 # The children of tm-spawn get the same constants.
 FAR = '''
 from taskmaster.supervisor import child
-from taskmaster.wire import client, connection
 
 TIMING = TIMING._replace(expiry=2.0)
 child.MAIN = __file__
@@ -24,8 +23,9 @@ child.MAIN = __file__
 # Dead connections are noticed as fast, and attempts to connect take no longer.
 # For slaves: a master that notices before the lease expires blames nobody.
 NOTICE = '''
-connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 1000
-client.CONNECT = 0.5
+TIMING = TIMING._replace(
+    keepalive_idle=1, keepalive_every=1, keepalive_probes=1,
+    user_timeout=1.0, connect=0.5, tried=0.5, handshake=0.5)
 '''
 
 # Each line of 'done' says what, where, and by whom. Where `STOPS` has the
@@ -169,8 +169,9 @@ def test_a_host_is_cut_off_for_less_than_the_grace(work, network):
     """Once unnoticed, once until both sides have given up a connection."""
     work.write('migrate.py', MODULE.format(stops=['cut'], last=2000))
     here = Cluster(work, network, cut=0, other=0, also='''
-TIMING = TIMING._replace(expiry=60.0, grace=30.0)
-connection.KEEPALIVE, connection.USER_TIMEOUT = (1, 1, 1), 3000
+TIMING = TIMING._replace(
+    expiry=60.0, grace=30.0, keepalive_idle=1, keepalive_every=1,
+    keepalive_probes=1, user_timeout=3.0)
 ''')
     cut, spawn = here.hosts['cut'], here.spawns['cut']
     here.in_the_middle('cut')

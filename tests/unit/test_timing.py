@@ -31,6 +31,8 @@ def test_a_lease_takes_longer_where_there_are_very_many_slaves():
     ({'expiry': 100.0, 'user_timeout': 90.0}, 'stall'),
     ({'first_backoff': 5.1, 'longest_backoff': 6.0}, 'grace'),
     ({'first_backoff': 2.0, 'longest_backoff': 1.0}, 'longest_backoff'),
+    ({'handshake': 11.0}, 'connect'), ({'tried': 11.0}, 'connect'),
+    ({'slot': 6.0}, 'handshake'),
     ({'save': 0.0}, 'save'), ({'tick': float('nan')}, 'tick')])
 def test_times_that_do_not_go_together(times, named):
     with pytest.raises(ValueError, match=named):

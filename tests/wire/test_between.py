@@ -24,7 +24,10 @@ from taskmaster.wire.connection import MAC_BYTES
 
 PLACES = int(os.environ.get('BETWEEN', 12))
 JOBS = 300
-HASTY = STANDARD._replace(longest_backoff=0.1)
+# What was left out is waited for by both; so not for a minute.
+TIMES = {'stall': 0.2, 'user_timeout': 0.2, 'connect': 0.5, 'tried': 0.5,
+         'handshake': 0.5}
+HASTY = STANDARD._replace(longest_backoff=0.1, **TIMES)
 
 
 class Meddler:
@@ -67,17 +70,8 @@ class WholeFrames:
             return data * 2 if kind == 'repeat' else b''
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """What was left out is waited for by both; so not for a minute."""
-    from taskmaster.wire import connection, server
-    for module in connection, client, server:
-        monkeypatch.setattr(module, 'STALL', 0.2)
-
-
 @pytest.mark.parametrize('kind, often', [(Meddler, 12), (WholeFrames, 8)])
-def test_no_job_is_altered_and_none_is_lost(serve, kind, often, monkeypatch):
-    monkeypatch.setattr(client, 'CONNECT', 0.5)
+def test_no_job_is_altered_and_none_is_lost(serve, kind, often):
     dice = random.Random(7)
     meddler = kind(dice, often)
     done = []
@@ -87,7 +81,7 @@ def test_no_job_is_altered_and_none_is_lost(serve, kind, often, monkeypatch):
         for job in jobs:
             queue.put(job)
         queue.end()
-        server = serve(queue)
+        server = serve(queue, **TIMES)
         done.clear()
 
         def handle(job):
@@ -95,7 +89,7 @@ def test_no_job_is_altered_and_none_is_lost(serve, kind, often, monkeypatch):
 
         with Relay(server.address, meddler) as relay:
             slave = Slave(
-                client.Connector(relay.address, KEY, None, 60.0),
+                client.Connector(relay.address, KEY, None, 60.0, HASTY),
                 Handler(handle), Identity('s1', 'host:1'),
                 Settings(timeout=60.0), timing=HASTY)
             working = Background(slave.run)

@@ -11,6 +11,7 @@ import pytest
 from fakes import LONG, Background, Clock
 
 from taskmaster.address import name_of
+from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
 from taskmaster.wire.connection import CHUNK, PARTS, Connection
 from taskmaster.wire.messages import BadMessage, Payload
@@ -188,9 +189,9 @@ def test_the_deadline_counts_in_the_middle_of_a_frame(pair, monkeypatch):
 
 @pytest.mark.parametrize('begun', [b'\0\0\0', struct.pack('!Q', 100),
                                    struct.pack('!Q', 100) + b'x'])
-def test_silence_within_a_frame_ends(pair, monkeypatch, begun):
-    monkeypatch.setattr(connection, 'STALL', 0.05)
+def test_silence_within_a_frame_ends(pair, begun):
     one, other = pair
+    other.stall = 0.05
     other.patience = None       # the frame itself may take its time to come
     raw(one).sendall(begun)
     receiving = Background(other.recv)
@@ -198,9 +199,9 @@ def test_silence_within_a_frame_ends(pair, monkeypatch, begun):
         receiving.result()
 
 
-def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):
-    monkeypatch.setattr(connection, 'STALL', LONG)
+def test_patience_is_for_the_first_byte_alone(pair):
     one, other = pair
+    other.stall = LONG
     other.patience = 0.05
     with pytest.raises(OSError):
         other.recv()
@@ -210,17 +211,17 @@ def test_patience_is_for_the_first_byte_alone(pair, monkeypatch):
     assert receiving.result() == ['a', 123]
 
 
-def test_a_peer_that_reads_nothing_ends_a_send(pair, monkeypatch):
-    monkeypatch.setattr(connection, 'STALL', 0.05)
+def test_a_peer_that_reads_nothing_ends_a_send(pair):
     one, other = pair
+    one.stall = 0.05
     with pytest.raises(OSError):
         one.send_bytes(b'', Payload([pattern(50_000_000)]))
 
 
-def test_a_slow_peer_may_take_longer_than_a_stall(pair, monkeypatch):
+def test_a_slow_peer_may_take_longer_than_a_stall(pair):
     """What must not stand still is the frame; it may take its time."""
-    monkeypatch.setattr(connection, 'STALL', 0.3)
     one, other = pair
+    one.stall = 0.3
     size = 30_000_000
     sending = Background(one.send_bytes, b'', Payload([pattern(size)]))
     pause, have = threading.Event(), 0
@@ -290,7 +291,7 @@ def test_small_messages_are_not_held_back(pair):
     if hasattr(socket, 'TCP_USER_TIMEOUT'):
         assert raw(pair[0]).getsockopt(
             socket.IPPROTO_TCP,
-            socket.TCP_USER_TIMEOUT) == connection.USER_TIMEOUT
+            socket.TCP_USER_TIMEOUT) == 1000 * STANDARD.user_timeout
 
 
 def test_a_message_of_no_bytes_is_plain_json(pair):

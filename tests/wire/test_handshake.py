@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 from fakes import KEY, LONG, RUN, Background, greet, take
+from peers import a_slave_is_served, answer_to, frame, said
 from relays import Relay
 
 from taskmaster import __version__
@@ -45,39 +46,6 @@ def caller(server):
     yield open
     for conn in opened:
         conn.close()
-
-
-def frame(body):
-    return struct.pack('!Q', len(body)) + body
-
-
-def said(first):
-    """A first message as it is sent."""
-    return frame(FORM.pack(*first))
-
-
-def all_of(sock):
-    heard = b''
-    with suppress(ConnectionResetError):
-        while True:
-            chunk = sock.recv(1 << 16)
-            if not chunk:
-                return heard
-            heard += chunk
-    return heard
-
-
-def answer_to(server, data):
-    with socket.create_connection(server.address, LONG) as sock:
-        sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
-        return all_of(sock)
-
-
-def a_slave_is_served(server, number=1):
-    with closing(client.connect(server.address, KEY)) as link:
-        greet(link, 'good')
-        assert take(link) == (number, [number])
 
 
 # -- the first message ----------------------------------------------------

@@ -13,10 +13,12 @@ from contextlib import closing, suppress
 import pytest
 from fakes import (KEY, LONG, RUN, Background, Clock, greet, introduction,
                    report, take, until)
+from peers import a_slave_is_served, all_of, finish, frame
 
 from taskmaster.wire.connection import Connection
 from taskmaster.errors import Unreachable
 from taskmaster.master.jobqueue import JobQueue
+from taskmaster.timing import STANDARD
 from taskmaster.wire import client, handshake, large
 from taskmaster.wire import server as serving
 from taskmaster.wire.messages import REQUEST_BYTES
@@ -65,34 +67,6 @@ def member(server):
     yield open
     for conn in opened:
         conn.close()
-
-
-def frame(body):
-    return struct.pack('!Q', len(body)) + body
-
-
-def all_of(sock):
-    """All that comes until the connection ends."""
-    heard = b''
-    with suppress(ConnectionResetError):
-        while True:
-            chunk = sock.recv(1 << 16)
-            if not chunk:
-                break
-            heard += chunk
-    return heard
-
-
-def finish(sock):
-    """Say that this was all."""
-    with suppress(OSError):             # the other has gone already
-        sock.shutdown(socket.SHUT_WR)
-
-
-def a_slave_is_served(server, number=1):
-    with closing(client.connect(server.address, KEY)) as link:
-        greet(link, 'good')
-        assert take(link) == (number, [number])
 
 
 # -- who holds the key, and says what is not served -----------------------
@@ -293,11 +267,12 @@ def test_a_master_that_breaks_down_is_a_lost_connection(answer):
         breaking.result()
 
 
-def test_a_master_that_is_silent_is_given_up(monkeypatch):
-    monkeypatch.setattr(client, 'CONNECT', 0.05)
+def test_a_master_that_is_silent_is_given_up():
+    quick = STANDARD._replace(connect=0.05, tried=0.05, handshake=0.05,
+                              slot=0.05)
     with socket.create_server(('127.0.0.1', 0)) as listener:
         with pytest.raises(OSError):
-            client.connect(listener.getsockname(), KEY)
+            client.connect(listener.getsockname(), KEY, None, quick)
 
 
 def test_nobody_there():
