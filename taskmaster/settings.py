@@ -180,6 +180,9 @@ class Settings(NamedTuple):
         python=False)] = None
     json: Annotated[bool, Setting(
         'ctl', 'what is asked for, for a script', None, python=False)] = False
+    prometheus: Annotated[bool, Setting(
+        'ctl', 'the status as metrics, in the text format', None,
+        python=False, rather='json')] = False
     run: Annotated[Optional[str], Setting(
         'ctl', 'the run of that name, live or over; nothing is done if '
         'another is served at --host', metavar='NAME', python=False)] = None

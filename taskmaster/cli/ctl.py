@@ -66,6 +66,8 @@ def _checked(settings: Settings) -> float | None:
     if command not in ALL:
         raise UsageError(f'there is no command {command!r}; give '
                          + ', '.join(ALL))
+    if settings.prometheus and command != STATUS:
+        raise UsageError('--prometheus is for status')
     if (command == RATE) != (value is not None):
         raise UsageError('give a number, or off, to rate and nothing else')
     try:
@@ -89,9 +91,11 @@ def _print(status: dict[str, Any], settings: Settings,
            lines: Callable[[dict[str, Any]], list[str]]) -> None:
     if settings.json:
         print_line(json.dumps(status, indent=2))
-    else:
-        for line in lines(status):
-            print_line(line)
+        return
+    if settings.prometheus:
+        from ..console.prometheus import lines
+    for line in lines(status):
+        print_line(line)
 
 
 def _look_for(found: Found, secret: bytes, tls: Context | None,
@@ -117,6 +121,7 @@ SCRIPT = Script(
   tm-ctl status                           of the one that is live there
   tm-ctl status --run=migrate             of that one; over, how it ended
   tm-ctl status --json --host=db1 --key-file=key
+  tm-ctl status --prometheus              for node_exporter's text files
   tm-ctl pause                            hand out no more jobs; survives a
                                           restart of the master
   tm-ctl resume

@@ -64,6 +64,10 @@ class Summary:
                 kind = short(error.partition(':')[0])
             self._kinds[kind] += 1
 
+    def kinds(self) -> list[tuple[str, int]]:
+        """Return each kind of error and how many, the most frequent first."""
+        return self._kinds.most_common()
+
     def say(self, outcome: Outcome) -> None:
         """Log how the start went, and why it has ended."""
         finished = outcome.finished

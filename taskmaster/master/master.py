@@ -87,7 +87,7 @@ class Master:
         self._throttle = Throttle(self.queue, recorder.source.throttle,
                                   settings.rate, timing)
         self._monitor = Monitor(self.queue, recorder, self._throttle,
-                                settings.total, timing)
+                                settings.total, timing, self._summary)
         self._register = Register(timing)
 
     def open(self) -> Address:

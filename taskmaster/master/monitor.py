@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
+from collections import deque
 from typing import Any, Callable, Tuple
 
 from .. import __version__, logs
 from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
                             state_text)
+from ..console.summary import Summary
+from ..storage.files import to_iso
 from ..text import NAME, short, summary
 from ..timing import Timing
 from .jobqueue import JobQueue
@@ -21,6 +26,9 @@ log = logs.logger(__name__)
 LOOKS = 40
 # Seconds that a drain may take before it is said what it waits for.
 SOON = 1.0
+# Seconds, and how many of them, that the rates of the last minutes are of.
+STEP = 5.0
+STEPS = 60
 # Slaves that are named when nothing has finished for long.
 NAMED = 3
 
@@ -37,13 +45,21 @@ class Monitor:
 
     def __init__(self, queue: JobQueue, recorder: Recorder,
                  throttle: Throttle, total: int | None, timing: Timing,
+                 errors: Summary,
                  clock: Callable[[], float] = time.monotonic):
         self._queue = queue
         self._recorder = recorder
         self._throttle = throttle
         self._total = total
         self._timing = timing
+        self._errors = errors
         self._clock = clock
+        self._started = to_iso(int(time.time()))
+        self._began = clock()
+        # Jobs a second of each STEP; and when the present one began, with
+        # how many jobs finished.
+        self._rates: deque[float] = deque(maxlen=STEPS)
+        self._step: tuple[float, int] | None = None
         self._speed = Rate(SHOWN_WINDOW)
         self._starved = 0, 0        # looks at the queue: empty, and all
         self._source_seen = 0, 0.0  # jobs fed, and when that changed
@@ -69,8 +85,12 @@ class Monitor:
 
     def look(self) -> Status:
         """Take note of how it goes, now and then; return that."""
-        status = self.status()
-        self._speed.add(self._clock(), status.current)
+        status, now = self.status(), self._clock()
+        self._speed.add(now, status.current)
+        began, before = self._step = self._step or (now, status.current)
+        if now - began >= STEP:
+            self._rates.append((status.current - before) / (now - began))
+            self._step = now, status.current
         empty, looks = self._starved
         if looks >= LOOKS:
             empty, looks = empty // 2, looks // 2
@@ -106,7 +126,12 @@ class Monitor:
             'total': status.total, 'failed': status.failed, 'rate': rate,
             'limit': self._throttle.rate, 'eta': estimate(status, rate),
             'queued': status.queued, 'size': queue.maxsize,
-            'slower': self._slower(),
+            'slower': self._slower(), 'rates': [*self._rates],
+            'started': self._started, 'elapsed': self._clock() - self._began,
+            'pid': os.getpid(), 'host': socket.gethostname(),
+            'kinds': [{'kind': kind, 'count': count}
+                      for kind, count in self._errors.kinds()],
+            'times': None,
             'oldest': None if oldest is None else {
                 'number': self._recorder.count + oldest.number,
                 'key': self._recorder.shown_key(oldest.job),

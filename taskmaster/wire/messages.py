@@ -51,6 +51,9 @@ MOST_RATE = 1e9             # jobs a second, above any
 WORKERS = 10_000            # of one slave
 ID = 100                    # characters; ours have 16
 SLAVES = 100_000            # more than any master has
+RATES = 1000                # of the last minutes
+KINDS = 10_000              # of failures
+SLOWEST = 100               # jobs that are named
 
 
 class Payload(list[Any]):
@@ -266,12 +269,23 @@ _SLAVE: dict[str, Check] = {
     'oldest': partial(optional, _seconds)}
 _OLDEST: dict[str, Check] = {
     'number': _count, 'key': line, 'slave': line, 'age': _seconds}
+_KIND: dict[str, Check] = {'kind': line, 'count': _count}
+_SLOW: dict[str, Check] = {'key': line, 'seconds': _seconds}
+_TIMES: dict[str, Check] = {
+    'median': _seconds, 'p99': _seconds,
+    'slowest': lambda value: [record(_SLOW, slow)
+                              for slow in items(value, SLOWEST)]}
 STATUS: dict[str, Check] = {
     'run': _run, 'version': line, 'state': line, 'paused': flag,
     'current': _count, 'total': partial(optional, _count), 'failed': _count,
     'rate': _rate, 'limit': partial(optional, _rate),
     'eta': partial(optional, _seconds), 'queued': _count, 'size': _count,
-    'slower': line,
+    'slower': line, 'rates': lambda value: [
+        _rate(rate) for rate in items(value, RATES)],
+    'started': line, 'elapsed': _seconds, 'pid': _count, 'host': line,
+    'kinds': lambda value: [record(_KIND, kind)
+                            for kind in items(value, KINDS)],
+    'times': partial(optional, partial(record, _TIMES)),
     'oldest': partial(optional, partial(record, _OLDEST)),
     'slaves': lambda value: [record(_SLAVE, slave)
                              for slave in items(value, SLAVES)]}

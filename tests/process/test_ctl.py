@@ -9,7 +9,8 @@ from programs import NUMBERS, eventually
 
 FIELDS = {'run', 'version', 'state', 'paused', 'current', 'total', 'failed',
           'rate', 'limit', 'eta', 'queued', 'size', 'slower', 'oldest',
-          'slaves'}
+          'slaves', 'started', 'elapsed', 'pid', 'host', 'kinds', 'rates',
+          'times'}
 OF_SLAVE = {'name', 'workers', 'connected', 'done', 'failed', 'rate',
             'in_hand', 'oldest'}
 

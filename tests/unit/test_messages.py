@@ -125,7 +125,11 @@ SLAVE = dict(name='host:1', workers=1, connected=True, done=5, failed=0,
              rate=1.5, in_hand=3, oldest=None)
 STATUS = dict(run='mod', version='1.0', state='running', paused=False,
               current=5, total=None, failed=0, rate=0.0, limit=None, eta=None,
-              queued=10, size=100, slower='source',
+              queued=10, size=100, slower='source', rates=[1.5, 0],
+              started='2026-11-26T00:57:22+00:00', elapsed=1.5, pid=17,
+              host='vm', kinds=[{'kind': 'ValueError', 'count': 2}],
+              times={'median': 0.1, 'p99': 0.2, 'slowest': [
+                  {'key': '7', 'seconds': 0.3}]},
               oldest=dict(number=6, key='6', slave='host:1', age=1.5),
               slaves=[SLAVE])
 REPLIES = {
@@ -165,6 +169,9 @@ MALFORMED = [
     ('status', ['status', {**STATUS, 'rate': None}]),
     ('status', ['status', {**STATUS, 'oldest': {}}]),
     ('status', ['status', {**STATUS, 'slaves': [None]}]),
+    ('status', ['status', {**STATUS, 'kinds': [{'kind': 'a'}]}]),
+    ('status', ['status', {**STATUS, 'rates': [-1]}]),
+    ('status', ['status', {**STATUS, 'times': {'median': 1}}]),
     ('status', ['status', {**STATUS, 'more': 1}])]
 
 
