@@ -1,6 +1,7 @@
 r"""Random blows at slaves, supervisor and master while numbered jobs run.
 
     python tests/tools/stress.py --minutes 10 --seed 1
+    python tests/tools/stress.py --minutes 10 --fork     handlers that fork
     python tests/tools/stress.py --minutes 2 --gently             none twice
     python tests/tools/stress.py --minutes 2 --break leased       has to fail
     python tests/tools/stress.py --minutes 4 --break unrecorded \
@@ -11,6 +12,9 @@ their own; SIGKILL, SIGSTOP (and SIGCONT), SIGTERM and SIGINT hit them at
 random moments, and what is dead is started again, until the jobs are done;
 then the next run starts from nothing, until the minutes are over.  The last
 one is let end in peace.  What is checked is in `stress_checker`.
+
+With ``--fork`` handlers fork in all ways that there are, and leave children
+behind.  At the end of a run nothing of it may be left running.
 
 The master is started by a launcher that shortens how long silence lasts,
 slows the disk of every second run, and breaks the ledger for ``--break``;
@@ -41,12 +45,20 @@ EXPIRY = 6.0                # seconds, instead of 60
 PEACE = 180.0               # seconds in which a run in peace must complete
 LONG_RUN = 240.0            # seconds of blows, after which it gets its peace
 LAST_WORDS = 60.0           # seconds until all have ended after a run
+NAP = 5.0                   # seconds that a handler's child may live
 FAILING = 20
+FORKS = 997                 # every so many jobs, with --fork
+MARK = 'TASKMASTER_STRESS'  # in the environment of all that a run starts
 
 MODULE = '''
+import concurrent.futures
+import multiprocessing
 import os
 import struct
+import subprocess
+import sys
 import time
+import warnings
 
 FAILING = frozenset({failing})
 _file = os.open('handled/%d-%d' % (os.getpid(), time.monotonic_ns()),
@@ -61,10 +73,66 @@ def handle_job(number):
     if number % 20 == 0:
         time.sleep(number // 20 % 8 / 1000)
     fails = number in FAILING
+    if {fork}:
+        fork(number)
     os.write(_file, struct.pack('qq', -number if fails else number,
                                 time.monotonic_ns()))
     if fails:
         raise ValueError(number)
+
+
+def fork(number):
+    """In a child too this may return, or raise: it ends there."""
+    if number % {forks} == 0:
+        warnings.simplefilter('ignore', DeprecationWarning)
+        WAYS[number // {forks} % len(WAYS)](number)
+
+
+def returns(number):
+    """The child goes on in the handler, and does its job once more."""
+    global _file
+    if os.fork() == 0:
+        _file = os.open(os.devnull, os.O_WRONLY)
+
+
+def exits(number):
+    if os.fork() == 0:
+        sys.exit(0)
+
+
+def naps(number):
+    if os.fork() == 0:
+        time.sleep({nap} / 5)
+        os._exit(0)
+
+
+def process(number):
+    child = multiprocessing.Process(target=time.sleep, args=({nap},))
+    child.start()
+    child.terminate()
+    child.join()
+
+
+def pool(number):
+    with multiprocessing.Pool(2) as pool:
+        assert pool.map(abs, [-number, number]) == [number, number]
+
+
+def executor(number):
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        assert executor.submit(abs, -number).result() == number
+
+
+def program(number):
+    subprocess.run(['true'], check=True)
+
+
+def left(number):
+    LEFT.append(subprocess.Popen(['sleep', '{nap}']))
+
+
+WAYS = returns, exits, naps, process, pool, executor, program, left
+LEFT = []
 '''
 
 LAUNCHER = '''
@@ -214,6 +282,7 @@ class Run:
         self.starts = Counter()
         self.may = Counter()        # so many jobs twice, by kind of blow
         self.problems = []
+        self.left = 0               # processes
         self.interrupted = 0        # by SIGINT while it was imported
         self.programs = {}          # by who
         self.children = {}          # pid: starting time, all there ever were
@@ -231,7 +300,8 @@ class Run:
                    for first in range(1, options.jobs, step)}
         slow = options.slow if options.slow is not None else number % 2 * 0.05
         (folder / 'numbers_.py').write_text(MODULE.format(
-            failing=failing, jobs=options.jobs, after=number // 2 % 2))
+            failing=failing, jobs=options.jobs, after=number // 2 % 2,
+            fork=options.fork, forks=FORKS, nap=NAP))
         (folder / 'launcher.py').write_text(LAUNCHER.format(
             expiry=EXPIRY, slow=slow, broken=BREAKS[options.breaks]))
         self.checker = Checker(folder / 'handled', folder / 'n.state',
@@ -240,13 +310,14 @@ class Run:
         package = [sys.executable if not options.python else options.python]
         self.commands = {
             'master': [*package, 'launcher.py', 'master', 'numbers_', host,
-                       '--state=n.state', '--max-failures=101%'],
+                       '--state=n.state', '--max-failures=1000000000'],
             'supervisor': [*package, '-m', 'taskmaster', 'spawn', 'numbers_',
                            str(options.slaves), host],
             'lone': [*package, '-m', 'taskmaster', 'slave', 'numbers_',
                      host]}
         self.environ = {
             **os.environ, 'TASKMASTER_KEY': secrets.token_hex(),
+            MARK: str(folder),
             'PYTHONPATH': os.pathsep.join(filter(None, (
                 str(ROOT), os.environ.get('PYTHONPATH'))))}
         for who in self.commands:
@@ -281,10 +352,13 @@ class Run:
             code = program.poll()
             if code is None:
                 continue
-            blown = -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+            # Python itself ends with 1 when it is interrupted while it starts.
+            blown = (-code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+                     or code == 1 and program.pid in self.asked
+                     and not self.over)
             if who == 'master':
                 saved = self.checker.check(now())
-                if code in (0, 1):
+                if code in (0, 1) and not blown:
                     self.code = code
                     return False
                 kind = next((kind for kind in reversed(self.recent)
@@ -471,7 +545,34 @@ class Run:
             program.wait()
         for pid, started in self.children.items():
             self.send(pid, started, signal.SIGKILL)
+        self.end_left()
         self.read_logs()
+
+    def end_left(self):
+        """What a handler's child has not ended by itself is left running."""
+        deadline = time.monotonic() + 2 * NAP
+        while self.all_left() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for pid, started, name in self.all_left():
+            self.left += 1
+            self.problems.append(f'left running: {name}')
+            self.send(pid, started, signal.SIGKILL)
+
+    def all_left(self):
+        """Pid, starting time and name of all that this run has started."""
+        mark, found = f'{MARK}={self.folder}'.encode(), []
+        for entry in filter(str.isdigit, os.listdir('/proc')):
+            status = stat(entry)
+            try:
+                folder = Path('/proc', entry)
+                environ = (folder / 'environ').read_bytes().split(b'\0')
+                if status and mark in environ:
+                    words = (folder / 'cmdline').read_bytes()
+                    found.append((int(entry), status[1],
+                                  words.replace(b'\0', b' ').decode()))
+            except OSError:
+                pass            # it has gone, or is not ours
+        return found
 
     def read_logs(self):
         for path in sorted((self.folder / 'logs').iterdir()):
@@ -500,7 +601,7 @@ class Stress:
         self.folder = Path(tempfile.mkdtemp(prefix='stress-'))
         self.began = now()
         self.runs = self.jobs = self.lost = self.ahead = self.checks = 0
-        self.blamed = self.interrupted = 0
+        self.blamed = self.interrupted = self.left = 0
         self.worst = self.worst_peace = 0.0
         self.blows, self.starts = Counter(), Counter()
         self.twice, self.may = Counter(), Counter()
@@ -552,6 +653,7 @@ class Stress:
         self.checks += checker.checks
         self.blamed += checker.blamed if complete else 0
         self.interrupted += run.interrupted
+        self.left += run.left
         self.blows += run.blows
         self.starts += run.starts
         self.twice += explained
@@ -581,8 +683,9 @@ class Stress:
                                  in self.starts.items())),
             ('states checked', f'{self.checks}, ahead {self.ahead}'),
             ('lost', self.lost),
-            ('twice', f'{sum(self.twice.values())} explained, '
+            ('twice', f'{sum(self.twice.values())} within bounds, '
              f'{len(self.unexplained)} not'),
+            ('left running', self.left),
             ('failed for three losses', self.blamed),
             ('interrupted imports', self.interrupted),
             ('worst completion', f'{self.worst:.0f} s under blows, '
@@ -616,6 +719,8 @@ def main():
     parser.add_argument('--gently', action='store_true', help='SIGTERM and '
                         'SIGINT alone, once, to master and single slaves: '
                         'no job may be done twice')
+    parser.add_argument('--fork', action='store_true', help='handlers fork, '
+                        f'at every job of {FORKS}, in eight ways')
     parser.add_argument('--break', dest='breaks', choices=BREAKS, default='',
                         help='break the ledger, to see that it is found')
     parser.add_argument('--verbose', action='store_true')
