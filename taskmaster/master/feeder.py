@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 import threading
-from itertools import islice
+import time
+from itertools import compress, islice
 from typing import Any, Callable, Iterator
 
 from .. import forks, logs
@@ -20,6 +21,7 @@ from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
 from .lease_size import QUEUE_BYTES
+from .ready import repeated
 
 log = logs.logger(__name__)
 
@@ -27,8 +29,11 @@ log = logs.logger(__name__)
 _NONE = object()
 
 
-# Of so many jobs one is weighed.
+# Of so many jobs one is weighed; and so many come at once, at most.
 SAMPLE = 100
+# Seconds that a piece of them may take, or the next one is smaller: then they
+# come one by one, and who waits has each as soon as it is there.
+QUICK = 0.001
 
 
 class Feeder(Service):
@@ -54,6 +59,7 @@ class Feeder(Service):
         self._source = source
         self._skip = skip
         self._limit = limit
+        self._tickets = [True] * SAMPLE     # see _in_child
 
     def _run(self) -> None:
         try:
@@ -75,37 +81,46 @@ class Feeder(Service):
         self._queue.end()
 
     def _feed(self, jobs: Iterator[Any], previous: Any) -> None:
-        """The hot path: once per job, without a lock."""
+        """The hot path: once for some jobs, without a lock."""
         queue, weight, light = self._queue, self._queue.weight, self._light
         waiters = queue.waiters
         hungry = waiters.hungry
-        sample = 1                  # jobs until one is weighed
+        piece = sample = left = 1   # jobs at once; until one is weighed
         while True:
-            page, left = queue.page()
-            append = page.append
-            room = left
+            page, room = queue.page()
+            began, fed = time.monotonic(), 0
             try:
-                while left > 0:
-                    part = sample if sample < left else left
-                    left -= part
-                    for job in islice(jobs, part):
-                        if job is previous and isinstance(job, MUTABLE):
-                            raise same_again(job)
-                        previous = job
-                        append(job)
-                        if hungry and not waiters.waking:
-                            self._wake()
-                    if len(page) + left < room:
+                while fed < room:
+                    part = piece if piece < left else left
+                    if part > room - fed:
+                        part = room - fed
+                    if part > 1 and fed and not (
+                            hungry and not waiters.waking):
+                        self._some(page, jobs, part)
+                    else:
+                        part = 1
+                        self._one(page, jobs, previous)
+                    fed += part
+                    if len(page) < fed:
                         break           # the source has ended
-                    size = _size(previous)
-                    # Of light ones nothing is to be learned.
-                    if size > light or weight.each > light:
-                        weight.observe(1, size)
-                        if weight.held() < room:
-                            room -= left
-                            break       # they are heavier than they were
-                    if sample < SAMPLE:
-                        sample = min(2 * sample, SAMPLE)
+                    now = time.monotonic()
+                    if now - began > QUICK:
+                        piece = piece // 2 or 1
+                    elif piece < SAMPLE:
+                        piece *= 2
+                    began = now
+                    previous = page[-1]
+                    left -= part
+                    if not left:
+                        left = sample = min(2 * sample, SAMPLE)
+                        # Of light ones nothing is to be learned.
+                        if type(previous) is int and weight.each <= light:
+                            continue
+                        size = _size(previous)
+                        if size > light or weight.each > light:
+                            weight.observe(1, size)
+                            if weight.held() < room:
+                                room = fed      # heavier than they were
             except Fault:
                 raise
             except BaseException as error:
@@ -117,6 +132,37 @@ class Feeder(Service):
                 forks.end_child()
             if len(page) < room or not room:
                 return
+
+    def _one(self, page: list[Any], jobs: Iterator[Any],
+             previous: Any) -> None:
+        """Feed one job, if there is one, and wake who waits for it."""
+        for job in jobs:
+            if job is previous and isinstance(job, MUTABLE):
+                raise same_again(job)
+            page.append(job)
+            waiters = self._queue.waiters
+            if waiters.hungry and not waiters.waking:
+                self._wake()
+            return
+
+    def _some(self, page: list[Any], jobs: Iterator[Any], count: int) -> None:
+        """Feed so many, if there are as many, at the speed of C.
+
+        Leases may take them at once, and whoever begins to wait meanwhile
+        sees them when the lock is next let go of, at the latest after a
+        `Timing.tick`: so this is for a source that is quick.
+        """
+        ready, start = self._queue.ready, len(page)
+        ready.unsure = start
+        try:
+            page.extend(compress(islice(jobs, count), self._tickets))
+        finally:        # also before the source has raised
+            again = repeated(page, start, len(page))
+            if again is not None:
+                job = page[again]
+                del page[again:]        # nobody was given them
+                raise same_again(job)
+            ready.unsure = None
 
     def _wake(self) -> None:
         if forks.is_child():
@@ -134,6 +180,9 @@ class Feeder(Service):
         waiters = self._queue.waiters
         waiters.hungry.append(threading.Condition())
         waiters.waking = False
+        # Of a piece that is fetched in C nothing more is: `compress` ends
+        # with its second argument, whatever the source has.
+        self._tickets.clear()
 
 
 def _size(job: Any) -> int:

@@ -50,6 +50,7 @@ class JobQueue:
         self.start_id = start_id
         self.name = name
         self._ledger = Ledger(maxsize, timing, too_many)
+        self.ready = self._ledger.ready
         self._gate = Gate(clock)
         self.waiters = Waiters(self.qsize, self._in_vain)
         self._lock = self.waiters.lock

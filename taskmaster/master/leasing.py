@@ -140,6 +140,8 @@ class Leasing:
             return None
         before = self._ready.before
         jobs = self._ready.take(count)
-        piece = Piece(self._ready.leased - count + 1, jobs, before)
+        if not jobs:
+            return None
+        piece = Piece(self._ready.leased - len(jobs) + 1, jobs, before)
         self._pieces.add(piece)
         return piece

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from ..usercode.source import MUTABLE
+
 
 class Ready:
     """Jobs in the order of the source.
@@ -23,6 +25,9 @@ class Ready:
         self._taken = 0                 # jobs of the first
         self.leased = 0                 # number of the last job taken
         self.before: Any = None         # and that job
+        # From there on nobody has looked at the newest list, whether it has
+        # one changing object again and again; above 0, or None.
+        self.unsure: int | None = None
 
     def __len__(self) -> int:
         return self._older + len(self._newest) - self._taken
@@ -37,23 +42,53 @@ class Ready:
     def take(self, count: int) -> list[Any]:
         """Return the first ``count`` of the jobs; there are as many.
 
-        They are numbered from 1 as they are taken.
+        They are numbered from 1 as they are taken.  Fewer, or none, where
+        the next is the very object of the one before: the feeder says so.
         """
         jobs = self._slice(count)
         while len(jobs) < count:
-            jobs += self._slice(count - len(jobs))
+            more = self._slice(count - len(jobs))
+            if not more and self._lists[0] is self._newest:
+                break
+            jobs += more
         if jobs:
-            self.leased += count
+            self.leased += len(jobs)
             self.before = jobs[-1]
         return jobs
 
     def _slice(self, count: int) -> list[Any]:
         """As many, or what is left of the first list, which then goes."""
         first, start = self._lists[0], self._taken
-        jobs = first[start:start + count]
+        if not start and count >= len(first) and first is not self._newest:
+            self._lists.popleft()       # nobody else has it
+            self._older -= len(first)
+            return first
+        stop, unsure = start + count, self.unsure
+        if unsure is not None and first is self._newest:
+            stop = min(stop, len(first))    # it grows meanwhile
+            again = repeated(first, unsure, stop)
+            stop = stop if again is None else again
+        jobs = first[start:stop]
         self._taken += len(jobs)
         if first is not self._newest and self._taken == len(first):
             self._lists.popleft()
             self._older -= self._taken
             self._taken = 0
         return jobs
+
+
+def repeated(jobs: list[Any], start: int, stop: int) -> int | None:
+    """Return where the same changing object comes twice running, or None.
+
+    From ``start``, which is above 0, to ``stop``.
+    """
+    if type(jobs[start - 1]) is int:
+        try:
+            sum(jobs[start:stop])       # numbers are no such objects
+            return None
+        except Exception:
+            pass
+    for at in range(start, stop):
+        if jobs[at] is jobs[at - 1] and isinstance(jobs[at], MUTABLE):
+            return at
+    return None

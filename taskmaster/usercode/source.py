@@ -195,7 +195,7 @@ def after_last(jobs: Iterator[Any], skip: Callable[[Any], bool],
         if not skip(first):
             jobs = chain((first,), jobs)
         break
-    return islice(jobs, limit)
+    return jobs if limit is None else islice(jobs, limit)
 
 
 def raised(error: BaseException) -> OperatorError:

@@ -166,6 +166,22 @@ def test_the_same_one_later_is_refused_too():
     assert 'the same dict twice' in str(feeder.error)
 
 
+@pytest.mark.parametrize('before', [0, 1, 7, 100, 1000])
+@pytest.mark.parametrize('kind', [int, str, float, lambda n: {'id': n}])
+def test_wherever_the_same_one_comes_it_is_refused(kind, before):
+    """Also among jobs that are fetched many at once, of another kind."""
+    later = ['changes']
+    jobs = [*map(kind, range(before)), later, later, *map(kind, range(9))]
+    feeder, fed = feed(lambda: iter(jobs), size=2000)
+    assert fed == jobs[:before + 1]
+    assert 'the same list twice' in str(feeder.error)
+
+
+def test_many_at_once_are_fed_until_the_source_raises():
+    feeder, jobs = feed(failing(ValueError('bad'), *range(777)), size=2000)
+    assert jobs == [*range(777)] and 'bad' in str(feeder.error)
+
+
 def test_equal_ones_and_immutable_ones_may_come_again():
     text = 'a text'
     jobs = [{}, {}, [], [], text, text, (), (), None, None, 7, 7]
@@ -255,6 +271,36 @@ def test_a_close_lets_it_go(close, job):
         feeder.join(LONG)
         assert not feeder.is_alive() and feeder.error is None
         assert queue.fed == size
+
+
+def test_what_a_quick_source_has_yielded_is_there_when_it_stops():
+    """However many are fetched at once; and who waits for it has it."""
+    queue = JobQueue(10_000, RUN)
+    go_on = threading.Semaphore(0)
+
+    def get_jobs():
+        yield from range(777)
+        while True:
+            assert go_on.acquire(timeout=LONG)
+            yield 0
+
+    feeder = Feeder(queue, get_jobs)
+    feeder.start()
+    door = Direct(queue)
+    greet(door)
+    until(lambda: queue.qsize() == 777)
+    assert take(door, 777) == (1, [*range(777)])
+    for number in range(778, 790):
+        waiting = Background(take, door, 777, 10.0)
+        until(lambda: len(queue.waiters))
+        go_on.release()
+        until(lambda: queue.qsize() or not waiting.is_alive())
+        queue.expire()                  # as every `Timing.tick`
+        assert waiting.result() == (number, [0])
+    queue.drain('enough')
+    go_on.release(200)
+    feeder.join(LONG)
+    assert feeder.error is None
 
 
 def test_a_closed_queue_asks_for_no_more_jobs():

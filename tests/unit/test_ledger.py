@@ -77,6 +77,19 @@ def test_ready_jobs_are_taken_in_order_across_the_lists_they_came_in():
     assert [ready.take(3), ready.take(0), len(ready)] == [[7, 8, 9], [], 0]
 
 
+def test_what_may_be_one_object_twice_is_not_taken():
+    """While the feeder has not looked at it yet; the page grows."""
+    ready, changing, page = Ready(), {}, [1, 2]
+    ready.extend(page)
+    ready.unsure = 2
+    page += [3, changing, changing, 5]
+    assert ready.take(3) == [1, 2, 3]
+    assert ready.take(3) == [changing] and ready.take(2) == []
+    del page[4:]
+    ready.unsure = None
+    assert len(ready) == 0 and ready.leased == 4
+
+
 def test_the_newest_list_of_ready_jobs_may_grow():
     ready, jobs = Ready(), []
     ready.extend(jobs)
