@@ -55,6 +55,7 @@ class Taskmaster:
             max_failures: int | str = 100,
             retry_failed: bool = False,
             dry_run: bool = False,
+            verify: bool = False,
             twice: bool = False,
             limit: int | str | None = None,
             max_runtime: Number | None = None,
@@ -75,6 +76,8 @@ class Taskmaster:
         self._target = targets.of_function(callback)
         self._source = (from_function(source) if callable(source)
                         else from_iterable(source, self._target))
+        if self._settings.verify:
+            self._source.to_check()
 
     def start(self) -> int:
         """Run to the end; return the exit code that `tm-run` would have.
@@ -94,9 +97,14 @@ class Taskmaster:
     def _start(self, settings: Settings) -> int:
         if not logging.getLogger().handlers:
             set_up_logging(settings.log_level)
+        target = self._target
+        if settings.verify:
+            target = handler.checking(target)
+
         def load() -> handler.Handler:
-            return handler.of_target(self._target, True, settings.retries,
-                                     settings.batch, twice=settings.twice)
+            return handler.of_target(target, True, settings.retries,
+                                     settings.batch, twice=settings.twice,
+                                     check=settings.verify)
         if settings.dry_run:
             from .dry_run import rehearse
             return rehearse(self._source, settings, load)
@@ -107,7 +115,7 @@ class Taskmaster:
             from .inline import run_inline
             return run_inline(self._source, handle, progress, settings)
         from .local import Local
-        local = Local(self._source, self._target.text, address(settings.host),
+        local = Local(self._source, target.text, address(settings.host),
                       key_of(settings), progress, printer(progress), settings,
                       sys.path)
         if threading.current_thread() is not threading.main_thread():

@@ -98,6 +98,10 @@ class ConfigError(TaskmasterError):
         self.traceback = traceback
 
 
+class NoFunction(ConfigError):
+    """The operator's module has no function of that name."""
+
+
 class Fault(TaskmasterError):
     """Something that nobody foresaw: a fault of ours, for a bug report.
 

@@ -115,6 +115,9 @@ class Settings(NamedTuple):
     dry_run: Annotated[bool, Setting(
         RUNS, 'only say what would be done, and try whether the run could be '
         'resumed; 70 if something is not right', None)] = False
+    verify: Annotated[bool, Setting(
+        RUNS, 'call check_job (or check_jobs) instead of the handler, to see '
+        'whether every job is right; with a state of its own', None)] = False
     twice: Annotated[bool, Setting(
         'run', 'handle each job two times in a row, as after a crash, to see '
         'whether it can be (not whether that adds up, as += does); with '

@@ -23,6 +23,8 @@ def run(settings: Settings, timing: Timing) -> int:
     from ..usercode.source import from_target
     source = from_target(settings.target, parse_arguments(settings.arguments),
                          settings.folder)
+    if settings.verify:
+        source.to_check()
     if shown is None:
         from ..dry_run import rehearse
         return rehearse(source, settings)

@@ -28,6 +28,7 @@ def run(settings: Settings, timing: Timing) -> int:
     from ..usercode.handler import Handler
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
+    from ..usercode.targets import Target
     source = from_target(f'{settings.target}:{settings.get_jobs}',
                          parse_arguments(settings.arguments),
                          settings.folder)
@@ -35,14 +36,20 @@ def run(settings: Settings, timing: Timing) -> int:
     if settings.handle_job is not None:
         handler += f':{settings.handle_job}'
 
-    def load() -> Handler:
+    if settings.verify:
+        source.to_check()
+
+    def load() -> tuple[Target, Handler]:
         return handler_from(handler, settings.retries, settings.batch,
-                            settings.folder, timing, settings.twice)[1]
+                            settings.folder, timing, settings.twice,
+                            settings.verify)
     if shown is None:
         from ..dry_run import rehearse
-        return rehearse(source, settings, load)
+        return rehearse(source, settings, lambda: load()[1])
     # Here already: a mistake in it is said once, before anything is served.
-    handle = load()
+    target, handle = load()
+    if settings.verify:
+        handler = f'{settings.target}:{target.function}'
     if settings.inline:
         from ..inline import run_inline
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,6 +71,7 @@ SCRIPT = Script(
   tm-run migrate 4 --limit 100            a hundred jobs; again to go on
   tm-run migrate 4 --reset                from the beginning
   tm-run migrate 4 --retry-failed         those that failed, once more
+  tm-run migrate 4 --verify               check_job: is every row right?
   tm-run migrate 4 --job-timeout 60       a job that hangs has failed
   tm-run migrate 1 --inline               in a debugger
   tm-run taskmaster.example 2             see it work

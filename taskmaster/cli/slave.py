@@ -9,16 +9,21 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, NoReturn, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from .. import logs
 from ..console.output import flush
 from ..console.signals import Signals
-from ..errors import TaskmasterError
+from ..errors import ConfigError, NoFunction, TaskmasterError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of
 from .script import Script, ended, main_of, say, show, trust_of
+
+if TYPE_CHECKING:
+    from ..usercode.handler import Handler
+    from ..usercode.targets import Target
 
 log = logs.logger(__name__)
 
@@ -30,12 +35,27 @@ def end_at_once(error: TaskmasterError) -> NoReturn:
     os._exit(error.exit_code)
 
 
+def first_of(load: Callable[[bool], tuple[Target, Handler]], check: bool
+             ) -> tuple[Target, Handler]:
+    """Return the handler to begin with; ``check`` is for `--verify`.
+
+    A module that has but a check is for that.
+    """
+    try:
+        return load(check)
+    except NoFunction:
+        if not check:
+            with suppress(ConfigError):
+                return load(True)
+        raise
+
+
 def run(settings: Settings, timing: Timing) -> int:
     import faulthandler
 
-    from ..slave.link import Identity
-    from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_LOCAL, ENV_PATH,
-                                ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
+    from ..slave.link import Identity, OtherWork
+    from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL,
+                                ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
                                 watch_parent)
     from ..slave.slave import Slave
     from ..slave.watchdog import find_watchdog
@@ -63,19 +83,24 @@ def run(settings: Settings, timing: Timing) -> int:
     folder, path = settings.folder, environ.pop(ENV_PATH, None)
     if path is not None:            # a program's, and nothing else is
         folder, sys.path[:] = '', json.loads(path)
-    target, handler = from_target(settings.target, settings.retries,
-                                  settings.batch, folder, timing,
-                                  environ.pop(ENV_TWICE, None) is not None)
+    twice = environ.pop(ENV_TWICE, None) is not None
+
+    def load(check: bool) -> tuple[Target, Handler]:
+        return from_target(settings.target, settings.retries, settings.batch,
+                           folder, timing, twice, check)
+    target, handler = first_of(load, environ.pop(ENV_CHECK, None) is not None)
     quota = environ.pop(ENV_QUOTA, None)
     identity = Identity(
         environ.pop(ENV_ID, None) or os.urandom(8).hex(),
-        name,
-        None if ':' in settings.target else target.name,
+        name, None if ':' in settings.target else target.name,
         environ.pop(ENV_AFTER, None), None if quota is None else int(quota),
         local)
-    slave = Slave(Connector(where, secret, tls, settings.timeout, timing),
-                  handler, identity, settings, tell, watchdog, timing,
-                  give_up=end_at_once)
+
+    def new(handler: Handler) -> Slave:
+        return Slave(Connector(where, secret, tls, settings.timeout, timing),
+                     handler, identity._replace(checks=handler.checks),
+                     settings, tell, watchdog, timing, give_up=end_at_once)
+    slave = new(handler)
     stopped: list[int] = []
 
     def stop(number: int) -> None:
@@ -89,7 +114,13 @@ def run(settings: Settings, timing: Timing) -> int:
         faulthandler.register(signal.SIGUSR1, chain=True)
     except (RuntimeError, ValueError, OSError, AttributeError):
         pass                            # there is no stderr
-    slave.run()
+    try:
+        slave.run()
+    except OtherWork:       # before any job: the module may have that too
+        if stopped or identity.module is None:
+            raise
+        slave = new(load(not handler.checks)[1])
+        slave.run()
     return ended(0, stopped[0] if stopped else None)
 
 

@@ -73,6 +73,7 @@ class Master:
         self._tls = tls
         self._progress = progress
         self._limit = settings.limit
+        self._verifies = settings.verify
         self._max_runtime = settings.max_runtime
         self._out_of_time = False
         self._timing = timing
@@ -132,8 +133,8 @@ class Master:
         if self._recorder.paused:
             log.info('paused, as the last run was; tm-ctl resume goes on')
             self.queue.hold('pause', 'paused')
-        server.start(lambda: Session(self.queue, self), self._tls, self.fail,
-                     self._timing)
+        server.start(lambda: Session(self.queue, self, self._verifies),
+                     self._tls, self.fail, self._timing)
         log.info("Taskmaster server running on '%s'",
                  name_of(server.address))
         self._progress.start(self._recorder.count)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Sequence
 from .. import logs
 from ..errors import ConfigError
 from ..text import short
-from ..usercode.naming import module_of
+from ..usercode.naming import checked, module_of
 from ..wire.fields import BadMessage, Range
 from ..wire.messages import (Introduction, Jobs, Over, Overview, Recall,
                              Refused, Reply, Report, Said, Stranger, Wait,
@@ -36,10 +36,12 @@ class Steered(Protocol):
 class Session:
     """One slave's connection to the queue."""
 
-    def __init__(self, queue: JobQueue, master: Steered | None = None):
+    def __init__(self, queue: JobQueue, master: Steered | None = None,
+                 verifies: bool = False):
         self._queue = queue
         self._dispatcher = queue.dispatcher
         self._master = master
+        self._verifies = verifies
         self._slave: str | None = None
         self._name = ''         # host:pid, for people
 
@@ -54,7 +56,7 @@ class Session:
                   who.workers)
         holds = self._dispatcher.hello(who, self)
         return Welcome(self._queue.start_id, self._queue.name,
-                       self._dispatcher.span, holds)
+                       self._dispatcher.span, holds, self._verifies)
 
     def exchange(self, report: Report, want: int, prefetch: bool,
                  wait: float) -> Reply:
@@ -139,7 +141,8 @@ class Session:
                 ConfigError.exit_code,
                 f'the master now serves another run ({name}), this '
                 f'slave is of {short(who.run)}; start a new slave for it')
-        module = module_of(self._queue.name)
+        run = self._queue.name
+        module = module_of(checked(run) if self._verifies else run)
         if who.module is not None and who.module != module:
             return Refused(
                 ConfigError.exit_code,

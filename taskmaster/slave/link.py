@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable
 
 from .. import logs
-from ..errors import TaskmasterError, Unreachable
+from ..errors import ConfigError, TaskmasterError, Unreachable
 from ..records import NamedTuple
 from ..text import summary
 from ..timing import STANDARD, Timing
@@ -43,6 +43,11 @@ class Identity(NamedTuple):
     after: str | None = None    # the id of the dead slave that it replaces
     quota: int | None = None    # after how many jobs to retire
     local: bool = False         # its parent has the master too
+    checks: bool = False        # it is for `--verify`
+
+
+class OtherWork(ConfigError):
+    """The master wants jobs checked, and this slave handles them; or not."""
 
 
 class LinkLoop:
@@ -150,6 +155,13 @@ class LinkLoop:
             self._start_id, self._run, backlog.holds(), identity.after))
         if isinstance(welcome, Refused):
             raise TaskmasterError(welcome.line, welcome.code)
+        if welcome.verifies is not identity.checks:
+            raise OtherWork(
+                'the master has jobs checked (--verify), and this slave would '
+                'handle them; give it the module alone'
+                if welcome.verifies else
+                'the master has jobs handled, and this slave checks them '
+                '(--verify); start a new slave for it')
         # The master knows of the dead one now.
         self._identity = identity._replace(after=None)
         if not self._connected:

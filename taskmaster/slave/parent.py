@@ -23,8 +23,9 @@ ENV_LOCAL = 'TASKMASTER_LOCAL'
 # the Unix socket of that one, and a program's sys.path, as JSON.
 ENV_SOCKET = 'TASKMASTER_SOCKET'
 ENV_PATH = 'TASKMASTER_PATH'
-# Whether to handle each job twice.
+# Whether to handle each job twice, or to check it.
 ENV_TWICE = 'TASKMASTER_TWICE'
+ENV_CHECK = 'TASKMASTER_CHECK'
 
 # What a child may tell; one that exits without is not believed.
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'

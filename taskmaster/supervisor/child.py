@@ -23,8 +23,8 @@ from ..records import NamedTuple
 from ..service import Service
 from ..settings import ENV_KEY, ENV_PARENT, Settings, flags
 from ..slave import watchdog
-from ..slave.parent import (ENV_AFTER, ENV_ID, ENV_LOCAL, ENV_NEWS, ENV_PATH,
-                            ENV_QUOTA, ENV_SOCKET, ENV_TWICE)
+from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL, ENV_NEWS,
+                            ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE)
 from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..text import printable
 from ..timing import STANDARD, Timing
@@ -180,6 +180,8 @@ class Starter:
             environ[ENV_PATH] = json.dumps(self._path)
         if self._settings.twice:
             environ[ENV_TWICE] = '1'
+        if self._settings.verify:
+            environ[ENV_CHECK] = '1'
         if self._local:
             environ[ENV_LOCAL] = '1'
         if not logs.are_stamped():

@@ -13,6 +13,8 @@ from ..errors import UsageError
 from ..text import safe_repr
 
 RESERVED = 'last'       # what Taskmaster itself passes to get_jobs
+CHECK = '.check'        # after the name of a run, of its `--verify`
+STATE = '.state'
 
 
 def run_name(name: str, function: str, arguments: dict[str, str],
@@ -27,6 +29,21 @@ def run_name(name: str, function: str, arguments: dict[str, str],
     words += [f'{key}={shlex.quote(value)}'
               for key, value in sorted(arguments.items())]
     return ' '.join(words)
+
+
+def check_name(run: str) -> str:
+    """Name the check of a run (`--verify`)."""
+    return run + CHECK
+
+
+def check_state_file(name: str) -> str:
+    """Name the state of a run's check: 'migrate.check.state'."""
+    return name[:-len(STATE)] + CHECK + STATE
+
+
+def checked(run: str) -> str:
+    """Return the name of the run that a check is of."""
+    return run[:-len(CHECK)]
 
 
 def module_of(run: str) -> str:
@@ -82,7 +99,7 @@ def state_file(name: str, function: str, arguments: dict[str, str],
         canonical = json.dumps(arguments, sort_keys=True,
                                separators=(',', ':'))
         words.append(hashlib.sha256(canonical.encode()).hexdigest()[:8])
-    return '-'.join(words) + '.state'
+    return '-'.join(words) + STATE
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, str]:

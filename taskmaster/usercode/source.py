@@ -47,6 +47,12 @@ class Source:
         self.count = (None if count_jobs is None else
                       partial(count_jobs, **self.arguments))
 
+    def to_check(self) -> Source:
+        """Return it as the source of its check: of another run's name."""
+        self.name = naming.check_name(self.name)
+        self.state_name = naming.check_state_file(self.state_name)
+        return self
+
     def open(self, **last: Any) -> Iterable[Any]:
         """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
         return self._get_jobs(**self.arguments, **last)

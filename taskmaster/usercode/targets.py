@@ -14,7 +14,7 @@ import sys
 import types
 from typing import Any, Callable, NoReturn
 
-from ..errors import ConfigError, UsageError
+from ..errors import ConfigError, NoFunction, UsageError
 from ..records import NamedTuple
 from ..settings import current_folder
 from ..text import operators_part, summary, traceback_of
@@ -46,8 +46,8 @@ class Target(NamedTuple):
         if callable(function):
             return function  # type: ignore[no-any-return]
         where = f'{self.name} ({self.source})' if self.source else self.name
-        raise ConfigError(f'no function {self.function} in {where}; '
-                          f'define it or name another: {self.name}:FUNCTION')
+        raise NoFunction(f'no function {self.function} in {where}; '
+                         f'define it or name another: {self.name}:FUNCTION')
 
 
 def load(text: str, default: str, folder: str | None = None) -> Target:

@@ -34,7 +34,7 @@ from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
                      Range, disjoint, flag, items, line, number, optional,
                      ranges, real, record, text)
 
-PROTOCOL = 2                # raised by every change of what is said here
+PROTOCOL = 3                # raised by every change of what is said here
 
 COMPLETE, STOPPED = ENDS = 'complete', 'stopped'
 PAUSE, RESUME, RATE, STOP = COMMANDS = 'pause', 'resume', 'rate', 'stop'
@@ -202,6 +202,7 @@ class Welcome(NamedTuple):
     run: str                # the name of its run
     span: float             # seconds that a lease should take
     holds: list[Range]      # what the slave still holds
+    verifies: bool          # whether jobs are to be checked, not handled
 
 
 class Refused(NamedTuple):
@@ -320,7 +321,7 @@ def _pickled(value: Any) -> Any:
 
 # By kind: what it is here, and the checks of its fields.
 _KINDS: dict[str, tuple[Any, tuple[Check, ...]]] = {
-    'welcome': (Welcome, (text, _run, _span, disjoint)),
+    'welcome': (Welcome, (text, _run, _span, disjoint, flag)),
     'refused': (Refused, (_code, _run)),
     'lease': (Jobs, (_span, partial(number, least=1),
                      partial(number, least=1), _pickled)),

@@ -133,7 +133,7 @@ STATUS = dict(run='mod', version='1.0', state='running', paused=False,
               oldest=dict(number=6, key='6', slave='host:1', age=1.5),
               slaves=[SLAVE])
 REPLIES = {
-    'hello': [Welcome(RUN, 'mod', 0.1, [(1, 2), (5, 5)]),
+    'hello': [Welcome(RUN, 'mod', 0.1, [(1, 2), (5, 5)], False),
               Refused(76, 'another version')],
     'exchange': [Jobs(0.1, 7, 2, b'pickle'), Wait(0.1, 'paused'),
                  Recall(0.1, ''), Over('complete'), Over('stopped'),
