@@ -194,8 +194,11 @@ def test_a_promise_is_no_success(says, handle):
     assert 'has done nothing yet' in says.failed[0][0]
 
 
+DATABASE = sqlite3.connect(':memory:')
+
+
 @pytest.mark.parametrize('given', [
-    0, False, 'text', [1], {}, sqlite3.connect(':memory:').cursor(), print,
+    0, False, 'text', [1], {}, DATABASE.cursor(), print,
     unittest.mock.MagicMock(), iter([1]), range(3)],
     ids=lambda given: type(given).__name__)
 def test_what_it_gives_otherwise_means_nothing(says, given):

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import sqlite3
 from types import SimpleNamespace
 
@@ -47,8 +48,15 @@ class Run:
             await handler.work_async(tools, chunk, ways)
 
 
-def insert(conflict=''):
-    db = sqlite3.connect(':memory:', isolation_level=None)
+@pytest.fixture
+def insert():
+    """``insert(conflict)`` gives a handler that inserts its jobs."""
+    with contextlib.ExitStack() as stack:
+        yield lambda conflict='': into(stack.enter_context(contextlib.closing(
+            sqlite3.connect(':memory:', isolation_level=None))), conflict)
+
+
+def into(db, conflict):
     db.execute('CREATE TABLE t (id INTEGER PRIMARY KEY)')
 
     def handle(jobs):
@@ -67,7 +75,7 @@ NOT = ('not idempotent: IntegrityError: UNIQUE constraint failed: t.id', 1)
 @pytest.mark.parametrize('options', [
     {}, {'lists': True}, {'lists': True, 'batch': 3},
     {'lists': True, 'batch': 1}], ids=str)
-def test_an_insert_without_on_conflict(options):
+def test_an_insert_without_on_conflict(options, insert):
     handle = insert()
     run = Run(handle, range(1, 11), **options)
     assert run.failed == {job: NOT for job in range(1, 11)}
@@ -77,7 +85,7 @@ def test_an_insert_without_on_conflict(options):
     assert handle.count() == 10
 
 
-def test_the_traceback_is_theirs():
+def test_the_traceback_is_theirs(insert):
     run = Run(insert(), [1])
     text = traceback_of(run.errors[0])
     assert 'in handle' in text and 'sqlite3.IntegrityError: UNIQUE' in text
@@ -168,7 +176,7 @@ def test_the_cause_is_what_it_raised_first():
     assert run.causes == {1: 'ValueError: one'}
 
 
-def test_what_is_left_of_a_list_knows_that_it_was_handled():
+def test_what_is_left_of_a_list_knows_that_it_was_handled(insert):
     handle = insert()
     chunk = chunk_of(range(1, 9))
     run = None
