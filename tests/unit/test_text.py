@@ -74,7 +74,7 @@ def test_each_way_out(text, monkeypatch):
     output.to_stderr(text)
     record = logging.makeLogRecord({'msg': '%s', 'args': (text,),
                                     'levelno': logging.INFO})
-    err.write(output._Lines().format(record))
+    err.write(logs.Lines().format(record))
     out.write(format_status(Status(1, state=text), 1.0, 1.0))
     slave = {'name': text, 'done': 1, 'failed': 0, 'rate': 1.0, 'in_hand': 1,
              'oldest': 1.0}
