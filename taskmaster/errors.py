@@ -129,6 +129,13 @@ class Fault(TaskmasterError):
                    'traceback', shown)
 
 
+def descriptor_closed(error: OSError) -> OperatorError:
+    """Return what to say where a descriptor of ours is gone."""
+    return OperatorError(
+        'the operator\'s code has closed a descriptor that it did not open '
+        f'({error.strerror}; os.closerange?); let it close its own')
+
+
 def need_the_gil() -> None:
     """Raise ConfigError on a Python that runs without it.
 

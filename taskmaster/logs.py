@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import MutableMapping, TextIO
+from typing import Any, MutableMapping, TextIO
 
 from .text import printable
 
@@ -80,8 +80,20 @@ def stamp(seconds: float | None = None) -> str:
                          time.gmtime(seconds)) if _stamped else ''
 
 
+class _Logger(logging.Logger):
+    """Makes records as the library does, whatever factory is set for all."""
+
+    def makeRecord(self, name: str, level: int, fn: str, lno: int, msg: object,
+                   args: Any, exc_info: Any, func: str | None = None,
+                   extra: Any = None, sinfo: str | None = None
+                   ) -> logging.LogRecord:
+        return logging.LogRecord(name, level, fn, lno, msg, args, exc_info,
+                                 func, sinfo)
+
+
 _root = logging.RootLogger(logging.NOTSET)
 _tree = logging.Manager(_root)
+_tree.setLoggerClass(_Logger)
 _root.manager = _tree
 _root.addHandler(_ToStandard())
 

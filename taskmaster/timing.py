@@ -8,6 +8,7 @@ All are in seconds, but for the few that say otherwise.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from .records import NamedTuple
@@ -164,3 +165,12 @@ class Timing(_Times):
 
 
 STANDARD = Timing()
+
+
+def jitter(most: float) -> float:
+    """Return a random part of ``most`` seconds.
+
+    The generator that all share is the operator's, who may seed it: then all
+    slaves would come at once, and their own numbers would be others.
+    """
+    return random.Random().uniform(0, most)

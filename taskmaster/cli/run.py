@@ -29,6 +29,8 @@ def run(settings: Settings, timing: Timing) -> int:
     from ..usercode.handler import from_target as handler_from
     from ..usercode.source import from_target
     from ..usercode.targets import Target
+    if not alone:
+        from ..local import Local       # whatever the module does to imports
     source = from_target(f'{settings.target}:{settings.get_jobs}',
                          parse_arguments(settings.arguments),
                          settings.folder)
@@ -54,7 +56,6 @@ def run(settings: Settings, timing: Timing) -> int:
         from ..inline import run_inline
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return run_inline(source, handle, shown, settings)
-    from ..local import Local
     local = Local(source, handler, address(settings.host),
                   secret, shown, printer(shown), settings, timing=timing)
     Signals(local.stop, local.tell, local.stopped_from_afar, local.fail,

@@ -114,15 +114,20 @@ def pass_on_error(line: str) -> None:
 def _print(line: str, stream: TextIO) -> None:
     try:
         print(line, file=stream, flush=True)
-    except (OSError, ValueError):       # `| head -1` has closed it
+    except Exception:       # `| head -1` has closed it, or it is theirs
         pass
 
 
 def flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    """Have nothing left for Python to write, which exits with 120 if it fails.
+
+    Whatever the operator's code has put in the place of a stream.
+    """
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
         try:
             stream.flush()
-        except OSError:         # or Python tries again, and exits with 120
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except (ValueError, AttributeError):
-            pass
+        except Exception:
+            setattr(sys, name, None)

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Callable, Collection
 
 from .. import forks
-from ..errors import TaskmasterError
+from ..errors import TaskmasterError, descriptor_closed
 from ..service import Service
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -163,8 +163,9 @@ class Signals:
                         self._act(number, stops.count)
                 elif asked.another(mark) and self._tell is not None:
                     self._tell()
-        finally:
             os.close(self._reader)
+        except OSError as error:
+            raise descriptor_closed(error) from error
 
     def _act(self, number: int, count: int) -> None:
         if count == 1 and not self._stopped():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import random
 import time
 from typing import Any, Callable
 
@@ -18,7 +17,7 @@ from .. import logs
 from ..errors import ConfigError, TaskmasterError, Unreachable
 from ..records import NamedTuple
 from ..text import summary
-from ..timing import STANDARD, Timing
+from ..timing import STANDARD, Timing, jitter
 from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,
                              Refused, Reply, Stranger, Wait)
 from .backlog import Backlog
@@ -142,8 +141,8 @@ class LinkLoop:
         else:
             log.debug('still no master there (%s)', summary(error))
         # Full jitter: slaves that lost one master do not come back as one.
-        delay = random.uniform(0, min(timing.longest_backoff,
-                                      timing.first_backoff * 2 ** attempt))
+        delay = jitter(min(timing.longest_backoff,
+                           timing.first_backoff * 2 ** attempt))
         backlog.leaving.wait(min(delay, max(0, lost + timeout - now)))
         return min(attempt + 1, MOST_DOUBLINGS)
 

@@ -7,7 +7,7 @@ import signal
 from typing import Callable, MutableMapping
 
 from .. import forks
-from ..errors import TaskmasterError
+from ..errors import TaskmasterError, descriptor_closed
 from ..service import Service
 from ..settings import ENV_PARENT
 
@@ -49,7 +49,10 @@ def watch_parent(environ: MutableMapping[str, str],
         forks.close_fd_in_child(fd)
 
     def wait() -> None:
-        os.read(parent, 1)
+        try:
+            os.read(parent, 1)
+        except OSError as error:
+            raise descriptor_closed(error) from error
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(128 + signal.SIGTERM)

@@ -11,9 +11,9 @@ are only the numbers that are outstanding, and where their lines begin.
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from json import dumps, loads
 from typing import Any, Iterable, Iterator
 
 from .. import forks
@@ -135,11 +135,11 @@ class FailuresFile:
         Raises OSError.
         """
         for _, line in self._records():
-            yield _failure(json.loads(line))
+            yield _failure(loads(line))
 
     def has_key(self, key: str) -> bool:
         """Whether a job of that key (its repr) has failed.  Raises OSError."""
-        return any(json.loads(line)['key'] == key[:MAX_TEXT]
+        return any(loads(line)['key'] == key[:MAX_TEXT]
                    for _, line in self._records())
 
     def compact(self) -> None:
@@ -290,7 +290,7 @@ def _decode_job(encoded: dict[str, str]) -> tuple[Any, str]:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record).encode('ascii') + b'\n'
+    return dumps(record).encode('ascii') + b'\n'
 
 
 def _is_torn(line: bytes, alone: bool) -> bool:
@@ -308,7 +308,7 @@ def _is_torn(line: bytes, alone: bool) -> bool:
 
 def _parse(line: bytes) -> tuple[int, bool]:
     """Number of a line's job, and whether it is resolved; or ValueError."""
-    record = json.loads(line)
+    record = loads(line)
     if not isinstance(record, dict) or type(record.get('number')) is not int:
         raise ValueError('not a record')
     resolved = 'resolved' in record

@@ -247,6 +247,7 @@ def _write_temp(system: System, path: str, chunks: Iterable[bytes],
     fd = system.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         try:
+            os.fchmod(fd, 0o600)        # whatever the umask is
             for chunk in chunks:
                 write_all(system, fd, chunk)
             if durable:

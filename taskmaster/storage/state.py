@@ -24,9 +24,9 @@ Format 1 had no "first"; it is read as one with null.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
+from json import dumps, loads
 from typing import Any
 
 from .. import forks
@@ -154,7 +154,7 @@ class StateFile:
         """
         try:
             with files.open_to_read(self.system, self._real) as file:
-                document = json.loads(file.read())
+                document = loads(file.read())
             return f'{int(document["count"])} finished jobs'
         except FileNotFoundError:
             return ''
@@ -209,7 +209,7 @@ class StateFile:
         return {**document, 'checksum': _checksum(document)}
 
     def _parse(self, data: bytes) -> Checkpoint:
-        document = json.loads(data)
+        document = loads(data)
         if document['format'] not in READ:
             raise ConfigError(
                 f'{self.path} has the unknown format '
@@ -241,9 +241,9 @@ class StateFile:
 
 
 def _render(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1) + '\n').encode('ascii')
+    return (dumps(document, indent=1) + '\n').encode('ascii')
 
 
 def _checksum(document: dict[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(',', ':'))
+    text = dumps(document, sort_keys=True, separators=(',', ':'))
     return hashlib.sha256(text.encode('ascii')).hexdigest()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 import types
 from typing import Any, Callable, Generator, Iterator, Protocol
 
@@ -21,7 +20,7 @@ from .. import logs
 from ..forks import end_child, is_child
 from ..records import NamedTuple
 from ..text import summary
-from ..timing import Timing
+from ..timing import Timing, jitter
 from .signature import Function
 from .tools import AsyncTools, Ending, Tools
 
@@ -149,9 +148,8 @@ class Attempts(NamedTuple):
         if self.retries:
             job, cause = what(), cause or summary(error, CAUSE)
         for attempt in range(self.retries):
-            pause = random.uniform(0, min(
-                self.timing.longest_retry,
-                self.timing.first_retry * 2 ** attempt))
+            pause = jitter(min(self.timing.longest_retry,
+                               self.timing.first_retry * 2 ** attempt))
             log.debug('attempt %d of %d in %.1f s: %s', attempt + 2,
                       self.retries + 1, pause, summary(error))
             yield Pause(pause)
@@ -365,7 +363,11 @@ def _next(plan: Plan, error: BaseException | None = None) -> Any:
 def check(given: Any) -> None:
     """Raise TypeError if the function has only promised to do its work."""
     kind: type = type(given)
-    if _is_promise(kind):
+    try:
+        promised = _is_promise(kind)
+    except BaseException:       # its class is the operator's too
+        return
+    if promised:
         if isinstance(given, types.CoroutineType):
             given.close()       # or Python warns that nobody awaits it
         raise TypeError(f'the handler gave a {kind.__name__}, and has '

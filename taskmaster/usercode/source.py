@@ -172,7 +172,7 @@ def from_iterable(jobs: Iterable[Any], handler: Target) -> Source:
 
 def _optional(module: types.ModuleType | None, name: str) -> dict[str, Any]:
     """Return the operator's optional functions; None where there is none."""
-    found = {function: getattr(module, function, None)
+    found = {function: targets.attribute(module, function)
              for function in ('get_key', 'count_jobs', 'throttle')}
     for function, value in found.items():
         if value is not None and not callable(value):

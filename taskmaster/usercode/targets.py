@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
     def find(self, name: str, default: Any = None) -> Any:
         """Return the module's attribute `name`, or `default`."""
-        return getattr(self.module, name, default)
+        return attribute(self.module, name, default)
 
     def callable(self) -> Function:
         """Return the function; raise ConfigError when there is none."""
@@ -48,6 +48,21 @@ class Target(NamedTuple):
         where = f'{self.name} ({self.source})' if self.source else self.name
         raise NoFunction(f'no function {self.function} in {where}; '
                          f'define it or name another: {self.name}:FUNCTION')
+
+
+def attribute(module: types.ModuleType | None, name: str,
+              default: Any = None) -> Any:
+    """Return what a module has under a name, or `default`.
+
+    Raises ConfigError where a `__getattr__` of the module raises.
+    """
+    try:
+        return getattr(module, name, default)
+    except Exception as error:
+        raise ConfigError(
+            f'__getattr__ of the module raises {summary(error)} when it is '
+            f'asked for {name}; let it raise AttributeError',
+            traceback_of(error)) from error
 
 
 def load(text: str, default: str, folder: str | None = None) -> Target:

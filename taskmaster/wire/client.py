@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from functools import lru_cache
+from socket import SOCK_STREAM, getaddrinfo
+from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Sequence, Union
 
 from .. import logs
@@ -62,8 +63,7 @@ def _connect(place: Address | str, key: bytes, tls: Context | None,
         channel = UNIX
     else:
         host, port = place
-        conn = Connection(socket.create_connection(
-            (_plain(numeric(host)), port), seconds), name_of(place),
+        conn = Connection(_dialed(host, port, seconds), name_of(place),
                           timing)
         channel = CLEAR
     conn.deadline = time.monotonic() + seconds
@@ -81,6 +81,26 @@ def _connect(place: Address | str, key: bytes, tls: Context | None,
         raise
     conn.deadline = None
     return Link(conn)
+
+
+def _dialed(host: str, port: int, seconds: float) -> Socket:
+    """Connect as `socket.create_connection` does.
+
+    But by the library's own means, whatever the operator's module has since
+    put in their place for all: the way through a proxy, say.
+    """
+    failed = OSError(f'no address of {host}')
+    for family, kind, protocol, _, place in getaddrinfo(
+            _plain(numeric(host)), port, 0, SOCK_STREAM):
+        sock = Socket(family, kind, protocol)
+        try:
+            sock.settimeout(seconds)
+            sock.connect(place)
+            return sock
+        except OSError as error:
+            failed = error
+            sock.close()
+    raise failed
 
 
 def _plain(host: str) -> Any:

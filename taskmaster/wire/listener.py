@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from socket import socket as Socket     # whatever takes its place later
 
 from .. import forks
 from ..address import Address, name_of, numeric
@@ -24,9 +25,18 @@ class Listener:
         host, port = address
         bound = numeric(host), port
         family = socket.AF_INET6 if ':' in bound[0] else socket.AF_INET
-        self.sock = socket.create_server(bound, family=family,
-                                         backlog=max(backlog, BACKLOG))
-        self.sock.setblocking(False)
+        self.sock = Socket(family)      # as socket.create_server does
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY,
+                                     1)
+            self.sock.bind(bound)
+            self.sock.listen(max(backlog, BACKLOG))
+            self.sock.setblocking(False)
+        except BaseException:
+            self.sock.close()
+            raise
         forks.close_in_child(self)
         if hasattr(socket, 'TCP_DEFER_ACCEPT'):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT,
@@ -60,7 +70,7 @@ class UnixListener:
     def __init__(self, name: unix.Name):
         self._name = name
         self.path = name.path
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = Socket(socket.AF_UNIX)
         try:
             self.sock.setblocking(False)
             name.clear()

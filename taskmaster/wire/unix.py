@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import struct
+from socket import socket as Socket      # whatever takes its place later
 from typing import Any
 
 from .. import forks, logs
@@ -123,7 +124,7 @@ class Name:
 
 def connected(path: str, timeout: float) -> socket.socket:
     """Connect to the master at ``path``.  Raises OSError."""
-    sock = socket.socket(socket.AF_UNIX)
+    sock = Socket(socket.AF_UNIX)
     try:
         sock.settimeout(timeout)
         sock.connect(path)
