@@ -176,8 +176,8 @@ class Settings(NamedTuple):
     # -- of tm-ctl --------------------------------------------------------
 
     command: Annotated[str, Setting(
-        'ctl', 'list, status, pause, resume, rate or stop', metavar='COMMAND',
-        word='1', python=False)] = ''
+        'ctl', 'list, status, top, pause, resume, rate or stop',
+        metavar='COMMAND', word='1', python=False)] = ''
     value: Annotated[Optional[str], Setting(
         'ctl', f'of rate: {FLOOD}, or off', word='?',
         python=False)] = None
@@ -186,6 +186,8 @@ class Settings(NamedTuple):
     prometheus: Annotated[bool, Setting(
         'ctl', 'the status as metrics, in the text format', None,
         python=False, rather='json')] = False
+    once: Annotated[bool, Setting(
+        'ctl', 'of top: print one screen', None, python=False)] = False
     run: Annotated[Optional[str], Setting(
         'ctl', 'the run of that name, live or over; nothing is done if '
         'another is served at --host', metavar='NAME', python=False)] = None

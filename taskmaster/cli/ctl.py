@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Sequence
 
 from ..console import runs
 from ..console.output import print_line
@@ -14,18 +14,15 @@ from ..errors import TaskmasterError, Unreachable, UsageError
 from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
+from ..wire.client import Connector, Link
 from ..wire.key import key_of
 from ..wire.messages import COMMANDS, RATE, Overview, Refused
 from . import finding
 from .finding import Found, find, is_over
 from .script import Script, main_of, trust_of
 
-if TYPE_CHECKING:
-    from ..wire.client import Link
-    from ..wire.tls import Context
-
-STATUS, LIST = 'status', 'list'
-ALL = STATUS, LIST, *COMMANDS
+STATUS, LIST, TOP = 'status', 'list', 'top'
+ALL = LIST, STATUS, TOP, *COMMANDS
 
 
 def run(settings: Settings, timing: Timing) -> int:
@@ -34,17 +31,25 @@ def run(settings: Settings, timing: Timing) -> int:
     if command == LIST:
         _list(settings)
         return 0
+    if command == TOP:
+        from . import top
+        top.check(settings)
     found = find(settings)
     if found.over is not None:
+        if command == TOP:
+            return top.run(settings, found)
         if command != STATUS:
             raise is_over(found.over)
         _print(found.over, settings, runs.lines)
         return 0
-    link = _look_for(found, key_of(settings, warn=False),
-                     trust_of(settings), settings.timeout)
+    connect = Connector(found.places, key_of(settings, warn=False),
+                        trust_of(settings), settings.timeout)
+    link = _look_for(found, connect, settings.timeout)
     try:
+        if command == TOP:
+            return top.run(settings, found, connect, link)
         if command == STATUS:
-            reply = link.call('status', settings.run)
+            reply = link.call('status', settings.run, None)
         else:
             reply = link.call('control', settings.run, command, rate)
     except (OSError, EOFError) as error:
@@ -68,6 +73,8 @@ def _checked(settings: Settings) -> float | None:
                          + ', '.join(ALL))
     if settings.prometheus and command != STATUS:
         raise UsageError('--prometheus is for status')
+    if settings.once and command != TOP:
+        raise UsageError('--once is for top')
     if (command == RATE) != (value is not None):
         raise UsageError('give a number, or off, to rate and nothing else')
     try:
@@ -98,11 +105,9 @@ def _print(status: dict[str, Any], settings: Settings,
         print_line(line)
 
 
-def _look_for(found: Found, secret: bytes, tls: Context | None,
+def _look_for(found: Found, connect: Callable[[], Link],
               timeout: float) -> Link:
     """Return a link to the master; raises Unreachable when there is none."""
-    from ..wire.client import Connector
-    connect = Connector(found.places, secret, tls, timeout)
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -120,6 +125,7 @@ SCRIPT = Script(
   tm-ctl list                             your runs on this machine
   tm-ctl status                           of the one that is live there
   tm-ctl status --run=migrate             of that one; over, how it ended
+  tm-ctl top                              the whole screen, live
   tm-ctl status --json --host=db1 --key-file=key
   tm-ctl status --prometheus              for node_exporter's text files
   tm-ctl pause                            hand out no more jobs; survives a

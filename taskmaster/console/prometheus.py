@@ -16,7 +16,6 @@ from ..records import NamedTuple
 KINDS = 20
 
 
-
 class Metric(NamedTuple):
     """One metric: its name below `taskmaster_`, and what it is."""
 
@@ -62,6 +61,7 @@ METRICS = [
     Metric('exit_code', 'gauge', 'The exit code as a shell shows it; only '
            'at the end.'),
 ]
+
 
 def lines(status: Mapping[str, Any]) -> list[str]:
     """Return the metrics of a run, live or over, a line each.
@@ -109,9 +109,8 @@ def _samples(status: Mapping[str, Any]) -> Iterator[
     yield 'eta_seconds', {}, status['eta']
     yield 'queued_jobs', {}, status['queued']
     yield 'queue_size_jobs', {}, status['size']
-    yield 'in_hand_jobs', {}, sum(slave['in_hand']
-                                  for slave in status['slaves'])
-    yield 'slaves', {}, sum(slave['connected'] for slave in status['slaves'])
+    yield 'in_hand_jobs', {}, status['in_hand']
+    yield 'slaves', {}, status['slave_count']
     yield 'paused', {}, status['paused']
     oldest = status['oldest']
     yield 'oldest_job_age_seconds', {}, oldest['age'] if oldest else 0

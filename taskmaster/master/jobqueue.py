@@ -238,10 +238,15 @@ class JobQueue:
             return overview.counts(self._ledger,
                                    self.dispatcher.connected)
 
-    def slaves(self) -> list[SlaveReport]:
+    def slaves(self, most: int | None = None) -> list[SlaveReport]:
         """Return a report of each slave, the oldest lease first."""
         with self._lock:
-            return overview.slaves(self._ledger, self._clock())
+            return overview.slaves(self._ledger, self._clock(), most)
+
+    @property
+    def in_hand(self) -> int:
+        """How many jobs are leased and not finished."""
+        return self._ledger.pieces.jobs
 
     def oldest(self) -> Oldest | None:
         """Return what holds the watermark back, if anything does."""

@@ -210,9 +210,9 @@ class Master:
         self.queue.quiet.info('%s (tm-ctl)', said)
         return said
 
-    def report(self) -> dict[str, Any]:
+    def report(self, most: int | None = None) -> dict[str, Any]:
         """As `session.Steered`: what `tm-ctl status --json` shows."""
-        return self._monitor.report()
+        return self._monitor.report(most)
 
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1; any thread may call this."""

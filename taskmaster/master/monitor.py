@@ -29,6 +29,8 @@ SOON = 1.0
 # Seconds, and how many of them, that the rates of the last minutes are of.
 STEP = 5.0
 STEPS = 60
+# Seconds that a report will do for whoever looks again and again.
+FRESH = 0.5
 # Slaves that are named when nothing has finished for long.
 NAMED = 3
 
@@ -53,6 +55,7 @@ class Monitor:
         self._total = total
         self._timing = timing
         self._errors = errors
+        self._last: tuple[float, int, dict[str, Any]] = 0.0, -1, {}
         self._clock = clock
         self._started = to_iso(int(time.time()))
         self._began = clock()
@@ -112,8 +115,21 @@ class Monitor:
                       + counts.unrecorded, state, self._total, since,
                       self._recorder.paused or self._queue.draining)
 
-    def report(self) -> dict[str, Any]:
-        """Return what `tm-ctl status --json` shows."""
+    def report(self, most: int | None = None) -> dict[str, Any]:
+        """Return what `tm-ctl status --json` shows, of ``most`` slaves.
+
+        For those who look again and again, each second and each of them a
+        screenful of slaves, it is made but now and then.
+        """
+        made, of, report = self._last
+        now = self._clock()
+        if most is None or most != of or now - made > FRESH:
+            report = self._report(most)
+            if most is not None:
+                self._last = now, most, report
+        return report
+
+    def _report(self, most: int | None) -> dict[str, Any]:
         queue = self._queue
         status = self._status(*(self._hoarded() or self._reason()
                                 or ('running', '')))
@@ -136,7 +152,8 @@ class Monitor:
                 'number': self._recorder.count + oldest.number,
                 'key': self._recorder.shown_key(oldest.job),
                 'slave': oldest.slave, 'age': oldest.age},
-            'slaves': [slave._asdict() for slave in queue.slaves()]}
+            'slave_count': status.slaves, 'in_hand': queue.in_hand,
+            'slaves': [slave._asdict() for slave in queue.slaves(most)]}
 
     def _slower(self) -> str:
         """Return who of source, slaves and the rate is waited for."""

@@ -5,6 +5,7 @@ Each is read from the ledger under the queue's lock, at one moment.
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Any
 
 from ..records import NamedTuple
@@ -53,13 +54,16 @@ def counts(ledger: Ledger, connected: int) -> Counts:
                   ledger.slaves.seen)
 
 
-def slaves(ledger: Ledger, now: float) -> list[SlaveReport]:
-    """A slave each, those with the oldest lease first."""
-    found = [SlaveReport(
+def slaves(ledger: Ledger, now: float,
+           most: int | None = None) -> list[SlaveReport]:
+    """A slave each, those with the oldest lease first; ``most`` of them."""
+    found = [(-(slave.age(now) or 0), n, slave) for n, slave
+             in enumerate(ledger.slaves.values())]
+    found = sorted(found) if most is None else nsmallest(most, found)
+    return [SlaveReport(
         slave.name, slave.workers, slave.dropped is None, slave.done,
         slave.failed, slave.done / max(now - slave.since, 1e-9),
-        slave.in_hand, slave.age(now)) for slave in ledger.slaves.values()]
-    return sorted(found, key=lambda slave: -(slave.oldest or 0))
+        slave.in_hand, slave.age(now)) for _, _, slave in found]
 
 
 def lowest(ledger: Ledger, now: float) -> Oldest | None:

@@ -26,8 +26,8 @@ log = logs.logger(__name__)
 class Steered(Protocol):
     """What a key holder may ask of a master."""
 
-    def report(self) -> dict[str, Any]:
-        """What `tm-ctl status --json` shows."""
+    def report(self, most: int | None) -> dict[str, Any]:
+        """What `tm-ctl status --json` shows, of ``most`` slaves."""
 
     def control(self, command: str, rate: float | None) -> str:
         """Do one of COMMANDS; returns the line to say."""
@@ -79,8 +79,10 @@ class Session:
         self._dispatcher.lost(slave, late, awaited)
         return Said('')
 
-    def status(self, run_name: str | None) -> Reply:
-        return self._other_run(run_name) or Overview(self._steered.report())
+    def status(self, run_name: str | None,
+               most: int | None) -> Reply:
+        return self._other_run(run_name) or Overview(
+            self._steered.report(most))
 
     def control(self, run_name: str | None, command: str,
                 rate: float | None) -> Reply:

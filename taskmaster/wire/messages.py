@@ -10,14 +10,16 @@ gets it, before it is believed.
     give_back(start, ranges)    -> Wait | Stranger
     lost(slave, ranges, awaited)
                                 -> Said
-    status(run name)            -> Overview | Refused
+    status(run name, most slaves)
+                                -> Overview | Refused
     control(run name, command, rate)
                                 -> Said | Refused
 
 The last three need no `hello`.  `lost` comes from a supervisor: that slave
 is dead, and if there are ranges it was ended since these jobs took too long;
 a successor of it is to come, if that is awaited.
-The run name may be null: whichever it is.
+The run name may be null: whichever it is; so may be how many slaves to tell
+of: all of them.
 
 A reply is a list: its kind, then its fields.  Ranges are lists of
 [first, last] job numbers, both included.
@@ -180,7 +182,7 @@ REQUESTS: dict[str, tuple[Check, ...]] = {
     'exchange': (report, number, flag, seconds_to_wait),
     'give_back': (id, ranges),
     'lost': (id, disjoint, flag),
-    'status': (run_name,),
+    'status': (run_name, partial(optional, number)),
     'control': (run_name, command, rate)}
 
 
@@ -288,6 +290,7 @@ STATUS: dict[str, Check] = {
                             for kind in items(value, KINDS)],
     'times': partial(optional, partial(record, _TIMES)),
     'oldest': partial(optional, partial(record, _OLDEST)),
+    'slave_count': _count, 'in_hand': _count,
     'slaves': lambda value: [record(_SLAVE, slave)
                              for slave in items(value, SLAVES)]}
 # What a refusal may end a process with: a 0 would be a success.

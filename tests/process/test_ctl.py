@@ -10,7 +10,7 @@ from programs import NUMBERS, eventually
 FIELDS = {'run', 'version', 'state', 'paused', 'current', 'total', 'failed',
           'rate', 'limit', 'eta', 'queued', 'size', 'slower', 'oldest',
           'slaves', 'started', 'elapsed', 'pid', 'host', 'kinds', 'rates',
-          'times'}
+          'times', 'slave_count', 'in_hand'}
 OF_SLAVE = {'name', 'workers', 'connected', 'done', 'failed', 'rate',
             'in_hand', 'oldest'}
 

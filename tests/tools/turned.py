@@ -236,7 +236,7 @@ def questions(address):
     """How is it going?"""
     turned = Turned(address)
     while True:
-        turned.link.call('status', None)
+        turned.link.call('status', None, None)
 
 
 # -- beside an honest one -------------------------------------------------
@@ -294,7 +294,7 @@ def beside(name, seconds):
 
             def look():
                 begin = time.monotonic()
-                status = watcher.call('status', None).status
+                status = watcher.call('status', None, None).status
                 return honest(status, slave.pid), begin, status
 
             def rate(seconds):

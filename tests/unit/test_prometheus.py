@@ -16,6 +16,7 @@ LIVE = {
         {'kind': f'ValueError "{n}"', 'count': 2} for n in range(25)],
     'times': {'median': 0.001, 'p99': 0.02, 'slowest': []},
     'oldest': {'number': 4404, 'key': '4404', 'slave': 'vm:1', 'age': 0.5},
+    'slave_count': 1, 'in_hand': 40,
     'slaves': [SLAVE, {**SLAVE, 'connected': False}]}
 OVER = {
     'run': 'migrate', 'state': 'complete', 'exit_code': 1, 'current': 10,
