@@ -30,6 +30,7 @@ CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
 _BLOCK = 64             # bytes of a block of SHA-256
+NEWS = 0.1              # seconds, at least, between two calls of `progress`
 
 
 class Mac:
@@ -262,6 +263,7 @@ class Connection:
     def _write(self, parts: Sequence[Any]) -> None:
         """All of it: `sendall` would have that time for the whole."""
         views = deque(memoryview(part).cast('B') for part in parts)
+        said = time.monotonic()
         while views:
             self._wait_at_most(self.stall)
             sent = (self._sock.send(views[0]) if self._tls
@@ -271,7 +273,10 @@ class Connection:
             if sent:
                 views[0] = views[0][sent:]
             if views and self.progress is not None:
-                self.progress()
+                now = time.monotonic()
+                if now - said >= NEWS:      # over TLS each 16 kB is one
+                    said = now
+                    self.progress()
 
     def _wait_at_most(self, seconds: float | None) -> None:
         """Set how long the next call may take."""

@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from fakes import LONG, Background, Clock
 from taskmaster.address import name_of
 from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
-from taskmaster.wire.connection import CHUNK, PARTS, Connection
+from taskmaster.wire.connection import CHUNK, NEWS, PARTS, Connection
 from taskmaster.wire.messages import BadMessage, Payload
 
 
@@ -53,6 +54,24 @@ def test_bytes_of_every_size_near_a_border(pair, border):
         else:       # no bytes: nothing of them is on the wire
             assert other.recv() == ['#RETURN', [0]]
     sending.result()
+
+
+def test_progress_is_of_time_not_of_each_part(pair):
+    """It takes the queue's lock; over TLS each 16 kB would be one."""
+    one, other = pair
+    raw(one).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+    news = []
+    one.progress = lambda: news.append(time.monotonic())
+    begun = time.monotonic()
+    sending = Background(one.send_bytes, b'', Payload([bytes(8 << 20)]))
+    other.received(8)
+    other.received(1 << 20)
+    threading.Event().wait(2 * NEWS)        # a reader that is slow
+    other.received(7 << 20)
+    sending.result()
+    took = time.monotonic() - begun
+    assert 1 <= len(news) <= took / NEWS + 1
+    assert all(b - a >= NEWS for a, b in zip(news, news[1:]))
 
 
 @pytest.mark.parametrize('message', [
