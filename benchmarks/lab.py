@@ -11,6 +11,7 @@ the end.  Processes that start and stop are not, nor are they for the peers.
 import json
 import os
 import re
+import resource
 import secrets
 import subprocess
 import sys
@@ -29,14 +30,15 @@ PATIENCE = 300          # seconds for what is waited for
 class Lab:
     """A folder of its own and the processes that are started in it."""
 
-    def __init__(self, gate='imported 3'):
+    def __init__(self, gate='imported 3', tree=HERE.parent):
         self._temporary = tempfile.TemporaryDirectory(prefix='benchmark-')
         self.folder = Path(self._temporary.name)
         self._processes = []
-        self.key = secrets.token_hex(16)
+        self.key = secrets.token_hex(32)      # or it is stretched
         self._environ = {
-            **os.environ, 'TASKMASTER_KEY': self.key,
-            'PYTHONPATH': f'{HERE.parent}{os.pathsep}{HERE}',
+            **as_installed(), 'TASKMASTER_KEY': self.key,
+            'PYTHONPATH': f'{tree}{os.pathsep}{HERE}',
+            'XDG_CONFIG_HOME': str(self.folder),    # a socket of its own
             'BENCHMARK_FOLDER': str(self.folder), 'BENCHMARK_GATE': gate}
 
     def __enter__(self):
@@ -66,7 +68,7 @@ class Lab:
         """`tm-run` from beginning to end."""
         self.finish(self.taskmaster(
             'run', 'jobs', '2', f'count={count}', f'--get-jobs={source}',
-            f'--handle-job={handler}', '--host=127.0.0.1:0', *flags))
+            f'--handle-job={handler}', *flags))
         return self
 
     def certificate(self):
@@ -116,6 +118,19 @@ class Lab:
         return master['saved'] - master['start']
 
 
+def as_installed():
+    """The environment; what is imported was compiled once, and is kept."""
+    environ = {**os.environ}
+    environ.pop('PYTHONDONTWRITEBYTECODE', None)
+    return environ
+
+
+def processor_seconds():
+    """Of all processes that this one, and those, have waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Taken(NamedTuple):
     """Seconds."""
 
@@ -129,7 +144,7 @@ class Missing(Exception):
 
 def peer(name, source, handler, count, *arguments):
     """What a peer took; raises Missing."""
-    environ = {**os.environ, 'PYTHONPATH': str(HERE)}
+    environ = {**as_installed(), 'PYTHONPATH': str(HERE)}
     environ.pop('BENCHMARK_FOLDER', None)
     start = time.monotonic()
     done = subprocess.run(

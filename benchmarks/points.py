@@ -7,14 +7,17 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 from delay import DelayProxy
 from jobs import SETTLE, memory
-from lab import HERE, Lab, Missing, cpu_seconds, family, peer
+from lab import (HERE, Lab, Missing, cpu_seconds, family, peer,
+                 processor_seconds)
 
 from taskmaster.address import address
 from taskmaster.wire.client import connect
 
 Measured = Dict[str, float]         # in one round
 
-CHUNKS = 1, 100, 1000
+# Of a pool: swept, as the best is compared with.
+CHUNKS = 300, 1000, 3000, 5000, 10_000, 20_000
+TCP = '--host=127.0.0.1:0'
 CROWD = str(HERE / 'crowd.py')
 WARM_UP = 2.0       # seconds, of slow jobs through a slow network
 SAMPLES = 5         # of a start, in a round
@@ -38,17 +41,29 @@ class Point(NamedTuple):
 
 # -- throughput -----------------------------------------------------------
 
+# Another tree to measure in turn with this one, by `--against`.
+before: List[str] = []
+
+# Where an operator types it, and with a --host: over TCP, with MACs.
+OURS = {'taskmaster': [], 'tcp': [TCP], 'before': [TCP]}
+
+
 def throughput(source: str, **counts: int) -> Callable[[float], Measured]:
-    """Jobs a second: ours, of a pool by its chunks, and of other peers."""
+    """Jobs a second: ours, of a pool by its chunks, and of other peers.
+
+    Each round begins with another of them.
+    """
     missing = set()
+    turns = [*counts]
 
     def measure(scale: float) -> Measured:
         measured = {}
-        for name, count in counts.items():
-            count = int(count * scale)
+        turns.append(turns.pop(0))
+        for name in turns:
+            count = int(counts[name] * scale)
             try:
-                if name == 'taskmaster':
-                    measured.update(ours(count))
+                if name in OURS:
+                    measured.update(ours(name, count))
                 elif name not in missing:
                     peers, _, chunk = name.partition('_')
                     taken = peer(peers, source, 'noop', count,
@@ -59,40 +74,65 @@ def throughput(source: str, **counts: int) -> Callable[[float], Measured]:
                 missing.add(name)
         return measured
 
-    def ours(count: int) -> Measured:
-        start = time.monotonic()
-        with Lab() as lab:
-            lab.run(source, 'noop', count)
+    def ours(name: str, count: int) -> Measured:
+        if name == 'before' and not before:
+            return {}
+        tree = before[0] if name == 'before' else HERE.parent
+        start, used = time.monotonic(), processor_seconds()
+        with Lab(tree=tree) as lab:
+            lab.run(source, 'noop', count, *OURS[name])
             whole = time.monotonic() - start - SETTLE
-            return {'taskmaster': count / lab.seconds,
-                    'taskmaster whole': count / whole}
+            return {name: count / lab.seconds, f'{name} whole': count / whole,
+                    f'{name} cpu': (processor_seconds() - used) / count}
     return measure
 
 
-def best(measured: Measured) -> float:
-    return max(measured[f'pool_{chunk}'] for chunk in CHUNKS)
+def pools(count: int, *chunks: int) -> Dict[str, int]:
+    return {f'pool_{chunk}': count for chunk in chunks}
+
+
+def best(measured: Measured, end: str = '') -> float:
+    """Of the pool with the chunks that suit it best, in this round."""
+    return max(value for name, value in measured.items()
+               if name.startswith('pool_') and name.endswith(end)
+               and ('whole' in name) == bool(end))
 
 
 def rates(*names: str) -> List[Row]:
     texts = {'loop': 'plain loop', 'proxied': 'proxied queue, job by job',
              'celery': 'Celery with Redis', 'dask': 'Dask',
-             'taskmaster': 'Taskmaster',
-             'taskmaster whole': 'Taskmaster, from start to exit',
-             'pool_1000 whole': 'Pool, chunks of 1000, start to exit',
-             **{f'pool_{chunk}': f'Pool.imap_unordered, chunks of {chunk}'
-                for chunk in CHUNKS}}
-    return [Row(texts[name], lambda m, name=name: m[name], '/s')
+             'taskmaster': 'Taskmaster', 'tcp': 'Taskmaster, with a --host',
+             'before': 'Taskmaster before, with a --host'}
+    return [Row(texts.get(name) or 'Pool.imap_unordered, chunks of '
+                + name.partition('_')[2], lambda m, name=name: m[name], '/s')
             for name in names]
 
 
-def against(name: str, what: str, least: Optional[float] = None) -> Row:
-    return Row(f'Taskmaster : {what}', lambda m: m['taskmaster'] / m[name],
+def against(name: str, what: str, least: Optional[float] = None,
+            ours: str = 'taskmaster') -> Row:
+    return Row(f'Taskmaster : {what}', lambda m: m[ours] / m[name],
                'x', least=least)
 
 
-def against_best(least: float) -> Row:
-    return Row('Taskmaster : best Pool',
-               lambda m: m['taskmaster'] / best(m), 'x', least=least)
+def against_best(least: float) -> List[Row]:
+    """By rate, by the whole; and what a job costs, beside the tree before."""
+    return [
+        Row('Taskmaster : best Pool', lambda m: m['taskmaster'] / best(m),
+            'x', least=least),
+        Row('Taskmaster with a --host : best Pool',
+            lambda m: m['tcp'] / best(m), 'x'),
+        Row('Pool at its best, start to exit', lambda m: best(m, ' whole'),
+            '/s'),
+        Row('Taskmaster, start to exit', lambda m: m['taskmaster whole'],
+            '/s'),
+        Row('Taskmaster, processor time a job',
+            lambda m: m['taskmaster cpu'] * 1e9, 'ns'),
+        against('before', 'before', 0.97),
+        against('before', 'before, both with a --host', ours='tcp'),
+        *(Row(f'{what}: processor time, before : now', lambda m, name=name:
+              m['before cpu'] / m[f'{name} cpu'], 'x', least=0.97)
+          for name, what in (('taskmaster', 'Taskmaster'),
+                             ('tcp', 'Taskmaster with a --host')))]
 
 
 # -- handlers that take time ----------------------------------------------
@@ -148,7 +188,7 @@ def master_memory(scale: float) -> Measured:
     measured = {}
     for name, count in ('few', 1e5), ('many', 1e7 * scale):
         with Lab() as lab:
-            lab.run('numbers', 'noop', int(count))
+            lab.run('numbers', 'noop', int(count), TCP)
             for field in 'VmRSS', 'VmHWM':
                 measured[f'{name} {field}'] = lab.notes()[0][field] / 1e6
     return measured
@@ -224,7 +264,7 @@ def tls(scale: float) -> Measured:
         for name in 'plain', 'tls':
             with Lab() as lab:
                 jobs = int(count * scale)
-                lab.run(source, 'noop', jobs,
+                lab.run(source, 'noop', jobs, TCP,
                         *(lab.certificate() if name == 'tls' else []))
                 measured[f'{source} {name}'] = jobs / lab.seconds
     return measured
@@ -246,18 +286,22 @@ def idle(scale: float) -> Measured:
 
 
 def start(scale: float) -> Measured:
-    commands = {
-        'python': ['-c', 'pass'],
-        'help': ['-m', 'taskmaster', 'master', '--help'],
-        'run': ['-m', 'taskmaster', 'run', 'taskmaster.example', '2',
-                'count=1', '--host=127.0.0.1:0']}
-    taken: Dict[str, List[float]] = {name: [] for name in commands}
-    for _ in range(SAMPLES):
+    one = ['-m', 'taskmaster', 'run', 'taskmaster.example', '1', 'count=1']
+    commands = {'python': ['-c', 'pass'],
+                'help': ['-m', 'taskmaster', 'master', '--help'],
+                'run': one, 'tcp': [*one, TCP],
+                **({'before': [*one, TCP]} if before else {})}
+    taken: Dict[str, List[float]] = {
+        name + what: [] for name in commands for what in ('', ' cpu')}
+    for sample in range(SAMPLES + 1):
         for name, command in commands.items():
-            with Lab() as lab:
-                begin = time.monotonic()
+            tree = before[0] if name == 'before' else HERE.parent
+            with Lab(tree=tree) as lab:
+                begin, used = time.monotonic(), processor_seconds()
                 lab.finish(lab.start(*command))
-                taken[name].append(time.monotonic() - begin)
+                if sample:              # the first compiles
+                    taken[name].append(time.monotonic() - begin)
+                    taken[name + ' cpu'].append(processor_seconds() - used)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
@@ -265,23 +309,24 @@ def start(scale: float) -> Measured:
 
 POINTS = [
     Point('noop', throughput(
-        'numbers', taskmaster=5_000_000, pool_1000=5_000_000,
-        pool_100=2_000_000, pool_1=100_000, proxied=50_000,
-        loop=5_000_000, celery=5_000, dask=5_000), [
-        *rates('loop', 'pool_1', 'pool_100', 'pool_1000', 'proxied',
-               'celery', 'dask', 'taskmaster'),
-        against_best(1.0),
+        'numbers', taskmaster=20_000_000, **pools(20_000_000, *CHUNKS),
+        tcp=20_000_000, before=20_000_000, **pools(2_000_000, 100),
+        **pools(100_000, 1), proxied=50_000, loop=20_000_000, celery=5_000,
+        dask=5_000), [
+        *rates('loop', *pools(0, 1, 100, *CHUNKS), 'proxied', 'celery',
+               'dask', 'taskmaster', 'tcp', 'before'),
+        *against_best(1.0),
         against('proxied', 'proxied queue', 100),
         against('loop', 'plain loop'),
         against('celery', 'Celery with Redis'),
-        against('dask', 'Dask'),
-        *rates('pool_1000 whole', 'taskmaster whole')]),
+        against('dask', 'Dask')]),
     Point('1 KB', throughput(
-        'texts', taskmaster=1_000_000, pool_1000=1_000_000,
-        pool_100=1_000_000, pool_1=100_000, loop=1_000_000), [
-        *rates('loop', 'pool_1', 'pool_100', 'pool_1000', 'taskmaster'),
-        against_best(1.25),
-        *rates('pool_1000 whole', 'taskmaster whole')]),
+        'texts', taskmaster=1_000_000, **pools(1_000_000, *CHUNKS[:4]),
+        tcp=1_000_000, before=1_000_000, **pools(100_000, 1),
+        loop=1_000_000), [
+        *rates('loop', *pools(0, 1, *CHUNKS[:4]), 'taskmaster', 'tcp',
+               'before'),
+        *against_best(1.25)]),
     Point('1 ms', efficiency('naps_1ms', 10_000), efficient(0.97)),
     Point('mixed', efficiency('naps_mixed', 4_000), efficient(0.95)),
     Point('far', far_away, [
@@ -328,7 +373,13 @@ POINTS = [
     Point('start', start, [
         Row('python -c pass', lambda m: m['python'] * 1e3, 'ms'),
         Row('tm-master --help : python -c pass',
-            lambda m: m['help'] / m['python'], 'x'),
+            lambda m: m['help'] / m['python'], 'x', most=4),
         Row('tm-run with one job : python -c pass',
-            lambda m: m['run'] / m['python'], 'x')]),
+            lambda m: m['run'] / m['python'], 'x', most=12),
+        *(Row(f'{what}, processor time : python -c pass', lambda m, name=name:
+              m[f'{name} cpu'] / m['python cpu'], 'x')
+          for name, what in (
+              ('help', 'tm-master --help'), ('run', 'tm-run with one job'),
+              ('tcp', 'tm-run with one job and a --host'),
+              ('before', 'before: tm-run with one job and a --host')))]),
 ]

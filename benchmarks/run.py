@@ -1,6 +1,7 @@
 """Measure everything, side by side; print one table.
 
     python benchmarks/run.py [--rounds N] [--only NAME ...] [--quick]
+                             [--against TREE]
 
 Each round measures every point once, a point all its contenders one after
 another.  Ratios are taken within a round; the table has the medians, and
@@ -16,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from points import POINTS  # noqa: E402
+from points import POINTS, before  # noqa: E402
 
 HEAD = [['point', 'what', 'median', 'least .. most', 'wanted', ''],
         ['---'] * 6]
@@ -24,6 +25,8 @@ HEAD = [['point', 'what', 'median', 'least .. most', 'wanted', ''],
 
 def main():
     options = arguments()
+    if options.against:
+        before.append(options.against)
     points = [point for point in POINTS
               if not options.only or point.name in options.only]
     rounds = {point.name: [] for point in points}
@@ -50,6 +53,8 @@ def arguments():
     parser.add_argument('--only', nargs='+', metavar='NAME', choices=[
         point.name for point in POINTS], help=', '.join(
             point.name for point in POINTS))
+    parser.add_argument('--against', metavar='TREE', help='another checkout '
+                        'to measure in turn with this one')
     parser.add_argument('--quick', action='store_true',
                         help='a tenth of the jobs: does it still work?')
     return parser.parse_args()
