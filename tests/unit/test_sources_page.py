@@ -47,10 +47,13 @@ def check_resume(module, most=20):
 def users(tmp_path):
     with contextlib.closing(sqlite3.connect(
             tmp_path / 'app.db', isolation_level=None)) as db:
+        db.execute('PRAGMA journal_mode = WAL')
+        db.execute('BEGIN')
         db.execute('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)')
         db.execute('CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)')
         db.executemany('INSERT INTO users VALUES (?, ?)', [
             (id, f' Ann {id} ') for id in range(2500) if id % 3])
+        db.execute('COMMIT')
         yield db
 
 
@@ -89,6 +92,7 @@ def test_ranges(load, users):
 
 def test_a_check(load, users):
     module = load('moved')
+    users.execute('DELETE FROM users WHERE id > 60')
     with closing_connections():
         jobs = check_resume(module)
         with contextlib.closing(module.setup()) as db:
