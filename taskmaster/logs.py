@@ -41,7 +41,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = printable(super().format(record), lines=True)
         if speaker and record.name.partition('.')[0] == __package__:
-            text = f'slave {speaker}: {text}'
+            text = f'{text} (slave {speaker})'
         if record.levelno != logging.INFO:
             text = f'{record.levelname.lower()}: {text}'
         return stamp(record.created) + text

@@ -364,9 +364,10 @@ def test_debug_tells_what_goes_on(work):
                       '--log-level=debug')
     assert run.code() == 1
     for pattern in (r'slave \S+ is here, for 1 jobs at a time$',
-                    r'slave \S+: leased: jobs 1 to 1 of this start$',
+                    r'leased: jobs 1 to 1 of this start \(slave \S+\)$',
                     r'slave \S+: \d+ done, 0 failed; leased: jobs \d+ to ',
-                    r'slave \S+: attempt 2 of 2 in 0.\d s: ValueError: bad',
+                    r'attempt 2 of 2 in 0.\d s: ValueError: bad row '
+                    r'\(slave \S+\)$',
                     r'no more is asked of get_jobs, after 5 jobs',
                     r'saved: 5 jobs up to key 5, 1 failed$'):
         run.says('^debug: ' + pattern)

@@ -111,7 +111,7 @@ def test_time_level_and_line(stamped, level, text):
 
 def test_lines_of_a_slave_among_others_name_it(monkeypatch):
     monkeypatch.setattr(logs, 'speaker', 'web1:312')
-    assert line(logging.WARNING, 'no') == 'warning: slave web1:312: no'
+    assert line(logging.WARNING, 'no') == 'warning: no (slave web1:312)'
     assert line(logging.WARNING, 'no', 'migrate') == 'warning: no'
 
 
