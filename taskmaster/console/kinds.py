@@ -1,0 +1,153 @@
+"""Failed jobs by kind: the type of the exception, and the operator's own line.
+
+So `bad 500` and `bad 1000` are one, and the same error in two places is two.
+The line is the innermost of the traceback that is neither the standard
+library's nor of an installed package: ``ValueError at migrate.py:12``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Iterable, Protocol
+
+from ..text import short
+
+# Kinds told apart; what comes after is counted together.
+MOST = 50
+OTHERS = 'others'
+# Characters of the traceback that a kind keeps: of its first job.
+TRACEBACK = 5000
+
+# Where code is that is not the operator's.
+_THEIRS = re.compile(r'/(?:site|dist)-packages/|/lib(?:64)?/python\d')
+_LIBRARY = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
+_FRAME = '  File "'
+_GROUP = '  | '          # before it, where a group of exceptions was raised
+_WORD = re.compile(r'[^\W\d][\w.]*')
+
+
+class Failed(Protocol):
+    """A failed job, as the failures file has it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def traceback(self) -> str: ...
+
+
+class Kind:
+    """How many jobs have failed in one way, and which."""
+
+    __slots__ = 'name', 'count', 'first_key', 'last_key', 'error', 'traceback'
+
+    def __init__(self, name: str, first: Failed):
+        self.name = name
+        self.count = 0
+        self.first_key = self.last_key = first.key
+        self.error = first.error            # of the first, one line
+        self.traceback = first.traceback[-TRACEBACK:]
+
+    def line(self) -> str:
+        """Return it for a person: ``2 x KeyError at m.py:3: 'age' (…)``."""
+        message = self.error.partition(': ')[2]
+        said = (f': {short(message)}'
+                if message and self.error != self.name else '')
+        keys = (f'key {short(self.first_key, 40)}' if self.count == 1 else
+                f'keys {short(self.first_key, 40)} to '
+                f'{short(self.last_key, 40)}')
+        return f'{self.count} x {self.name}{said} ({keys})'
+
+
+class Kinds:
+    """Counts failed jobs by kind; not more of those than some dozens."""
+
+    def __init__(self, failures: Iterable[Failed] = ()):
+        self.count = 0
+        self._kinds: dict[str, Kind] = {}
+        for failure in failures:
+            self.add(failure)
+
+    def add(self, failure: Failed) -> Kind:
+        """Count one more; return its kind."""
+        name = kind_of(failure.error, failure.traceback)
+        kind = self._kinds.get(name)
+        if kind is None:
+            if len(self._kinds) >= MOST:
+                name = OTHERS
+            kind = self._kinds.setdefault(name, Kind(name, failure))
+        kind.count += 1
+        kind.last_key = failure.key
+        self.count += 1
+        return kind
+
+    def frequent(self) -> list[Kind]:
+        """Return the kinds, the most frequent first."""
+        return sorted([*self._kinds.values()], key=lambda kind: -kind.count)
+
+    def report(self, tracebacks: bool = False) -> list[dict[str, Any]]:
+        """Return them as JSON has them, the most frequent first.
+
+        Each with `kind`, `count` (of jobs), `first_key` and `last_key`, and
+        for ``tracebacks`` with `traceback`, that of the first.
+        """
+        return [{'kind': kind.name, 'count': kind.count,
+                 'first_key': kind.first_key, 'last_key': kind.last_key,
+                 **({'traceback': kind.traceback} if tracebacks else {})}
+                for kind in self.frequent()]
+
+
+def kind_of(error: str, traceback: str = '') -> str:
+    """Return the kind of an error: ``ValueError at migrate.py:12``.
+
+    ``error`` is one line, ``ValueError: bad 500``.  What we say ourselves of
+    a job (it cannot be pickled, it was lost) has no place.
+    """
+    place = _place(traceback)
+    if place:
+        return f'{type_of(error)} at {place}'
+    first, _, rest = error.partition(': ')
+    if not _WORD.fullmatch(first):      # ours; what follows may be theirs
+        kind = type_of(rest)
+        first += f': {kind}' if _WORD.fullmatch(kind) else ''
+    return short(re.sub(r'\d+', 'N', first))
+
+
+def type_of(error: str) -> str:
+    """Return the exception's type, of ``ValueError: bad 500``."""
+    return short(error.partition(':')[0])
+
+
+def is_of(kind: str, failure: Failed) -> bool:
+    """Return whether a job failed in that way: a kind, or a type alone."""
+    return kind in (kind_of(failure.error, failure.traceback),
+                    type_of(failure.error))
+
+
+def _place(traceback: str) -> str:
+    """Return ``migrate.py:12``, where the operator's own code raised, or ''.
+
+    The innermost frame stands last.
+    """
+    innermost = ''
+    end = len(traceback)
+    while end > 0:
+        start = traceback.rfind('\n', 0, end)
+        at = start + 1
+        if traceback.startswith(_GROUP, at):
+            at += len(_GROUP)
+        if traceback.startswith(_FRAME, at):
+            path, _, rest = traceback[at + len(_FRAME):end].rpartition(
+                '", line ')
+            number = rest.partition(',')[0]
+            place = f'{os.path.basename(path)}:{number}'
+            if (path and number.isdecimal() and not path.startswith('<')):
+                if not (path.startswith(_LIBRARY) or _THEIRS.search(path)):
+                    return short(place)
+                innermost = innermost or place
+        end = start
+    return short(innermost)

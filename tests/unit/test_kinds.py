@@ -1,0 +1,170 @@
+"""Failed jobs by kind."""
+
+import json
+import os
+import sys
+import traceback
+from collections import namedtuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from taskmaster.console.kinds import (MOST, OTHERS, TRACEBACK, Kinds, is_of,
+                                      kind_of, type_of)
+from taskmaster.text import summary, traceback_of
+
+Failure = namedtuple('Failure', 'key error traceback')
+HERE = os.path.basename(__file__)
+
+
+def failed(function, *given, key='1'):
+    """What is recorded of a job whose handler raised."""
+    try:
+        function(*given)
+    except Exception as error:
+        return Failure(key, summary(error), traceback_of(error))
+    raise AssertionError('it has not failed')
+
+
+def bad(job):
+    raise ValueError(f'bad {job}')
+
+
+def other(job):
+    raise ValueError(f'bad {job}')
+
+
+def parse(job):
+    return json.loads(job)
+
+
+def line_of(function, more=1):
+    return function.__code__.co_firstlineno + more
+
+
+def kind(failure):
+    return kind_of(failure.error, failure.traceback)
+
+
+def test_one_line_of_code_is_one_kind():
+    kinds = {kind(failed(bad, job)) for job in (500, 1000)}
+    assert kinds == {f'ValueError at {HERE}:{line_of(bad)}'}
+
+
+def test_the_same_error_in_two_places_is_two():
+    assert kind(failed(bad, 1)) != kind(failed(other, 1))
+
+
+def test_the_line_is_the_operators_not_the_librarys():
+    assert kind(failed(parse, '{')) == (
+        f'JSONDecodeError at {HERE}:{line_of(parse)}')
+    assert kind(failed(lambda: urlsplit('http://[::1'))).startswith(
+        f'ValueError at {HERE}:')
+
+
+@pytest.mark.parametrize('path', [
+    '/usr/lib/python3/dist-packages/x/db.py',
+    '/srv/.venv/lib/python3.9/site-packages/psycopg/cursor.py',
+    '/usr/lib64/python3.12/json/decoder.py', '<string>'])
+def test_what_is_no_code_of_theirs(path):
+    text = ('Traceback (most recent call last):\n'
+            '  File "/srv/migrate.py", line 12, in handle_job\n'
+            '    db.execute(job)\n'
+            f'  File "{path}", line 97, in execute\n'
+            '    raise error\nUniqueViolation: no\n')
+    assert kind_of('UniqueViolation: no', text) == (
+        'UniqueViolation at migrate.py:12')
+
+
+def test_the_cause_of_an_error_is_not_its_place():
+    def cause():
+        raise KeyError('x')
+
+    def wrapped():
+        try:
+            cause()
+        except KeyError as error:
+            raise RuntimeError('no') from error
+
+    assert kind(failed(wrapped)) == (
+        f'RuntimeError at {HERE}:{line_of(wrapped, 4)}')
+
+
+def test_only_library_code():
+    text = '  File "/usr/lib/python3.11/queue.py", line 5, in get\n'
+    assert kind_of('Empty', text) == 'Empty at queue.py:5'
+
+
+@pytest.mark.parametrize('error, name', [
+    ('took longer than --job-timeout', 'took longer than --job-timeout'),
+    ('lost with its slave 3 times', 'lost with its slave N times'),
+    ('cannot be pickled: TypeError: no lock; yield plain values',
+     'cannot be pickled: TypeError'),
+    ('cannot be unpickled: ModuleNotFoundError: No module named x9',
+     'cannot be unpickled: ModuleNotFoundError'),
+    ('ValueError: bad 500', 'ValueError'), ('KeyError', 'KeyError'),
+    ('', '')])
+def test_errors_without_a_traceback(error, name):
+    assert kind_of(error) == name
+
+
+def test_text_that_others_wrote():
+    text = '  File "/srv/a\x1b[2J.py", line 12, in x\n'
+    assert kind_of('Error\x1b: no', text).isprintable()
+    assert len(kind_of('E' * 10_000, '  File "/' + 'x' * 9000
+                       + '", line 3, in x\n')) < 300
+    assert kind_of('E', '  File "", line , in\n  File "/a", line x\n') == 'E'
+
+
+def test_counts_keys_and_the_first_traceback():
+    kinds = Kinds(failed(bad, n, key=str(n)) for n in (5, 6, 7))
+    kinds.add(failed(other, 1, key='9'))
+    first, second = kinds.report(True)
+    assert (first['count'], first['first_key'], first['last_key']) == (
+        3, '5', '7')
+    assert 'bad 5' in first['traceback'] and 'bad 7' not in first['traceback']
+    assert list(first) == ['kind', 'count', 'first_key', 'last_key',
+                           'traceback']
+    assert second['count'] == 1 and kinds.count == 4
+    assert list(kinds.report()[0]) == ['kind', 'count', 'first_key',
+                                       'last_key']
+
+
+def test_the_line_for_a_person():
+    kinds = Kinds([failed(bad, 5, key='5')])
+    place = f'{HERE}:{line_of(bad)}'
+    assert [k.line() for k in kinds.frequent()] == [
+        f'1 x ValueError at {place}: bad 5 (key 5)']
+    kinds.add(failed(bad, 7, key='7'))
+    assert [k.line() for k in kinds.frequent()] == [
+        f'2 x ValueError at {place}: bad 5 (keys 5 to 7)']
+    kinds = Kinds([Failure('1', 'took longer than --job-timeout', '')])
+    assert kinds.frequent()[0].line() == (
+        '1 x took longer than --job-timeout (key 1)')
+
+
+def test_kinds_that_all_differ_take_no_memory():
+    kinds = Kinds(Failure(str(n), 'ValueError: x', f'  File "/m.py", line {n},'
+                          ' in f\n' + 'x' * 100_000) for n in range(1000))
+    assert len(kinds.frequent()) == MOST + 1
+    assert kinds.frequent()[0].name == OTHERS
+    assert kinds.frequent()[0].count == 1000 - MOST
+    assert all(len(k.traceback) <= TRACEBACK for k in kinds.frequent())
+
+
+def test_a_kind_by_its_name_or_by_the_type():
+    failure = failed(bad, 1)
+    assert is_of(kind(failure), failure) and is_of('ValueError', failure)
+    assert not is_of('KeyError', failure)
+    assert not is_of(kind(failed(other, 1)), failure)
+    assert type_of(failure.error) == 'ValueError'
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='no groups before')
+def test_a_group_of_errors():
+    def group():
+        raise ExceptionGroup('two', [KeyError(1), ValueError(2)])  # noqa: F821
+
+    text = failed(group)
+    assert kind(text) == f'ExceptionGroup at {HERE}:{line_of(group)}'
+    assert 'KeyError' in text.traceback and traceback
