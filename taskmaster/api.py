@@ -53,7 +53,7 @@ class Taskmaster:
             state: File | None = None,
             size: int | str = 10_000,
             max_failures: int | str = 100,
-            retry_failed: bool = False,
+            retry_failed: bool | str = False,
             dry_run: bool = False,
             verify: bool = False,
             twice: bool = False,

@@ -106,6 +106,11 @@ def as_max_failures(text: str) -> MaxFailures:
     return MaxFailures(share=value / 100)
 
 
+def as_kind(text: str) -> bool | str:
+    """Return a kind of failures; True for ``''``: of all kinds."""
+    return text or True
+
+
 def as_level(text: str) -> str:
     if text not in LEVELS:
         raise ValueError(f'must be one of {", ".join(LEVELS)}')

@@ -70,6 +70,7 @@ class Inline:
         self._option = ''           # that ended it early
         self._total = settings.total
         self._summary = Summary()
+        recorder.recorded = self._summary.add
         self._name = f'{socket.gethostname()}:{os.getpid()}'
         self._finished = 0          # jobs of this start
         self._last: Any = None      # of them
@@ -115,7 +116,8 @@ class Inline:
                     if code is not None:
                         self._summary.say(Outcome(
                             code, self._finished, recorder.failed,
-                            recorder.failures.path, option=self._option))
+                            recorder.failures.path, option=self._option,
+                            retried=recorder.retried))
         finally:
             recorder.close()
 
@@ -218,7 +220,6 @@ class Inline:
             raise SaveError('cannot write the failures file '
                             f'({summary(trouble)}); that job and those '
                             'after it will run again') from trouble
-        self._summary.add([failed.error])
         if self._too_many(self._summary.failed, number):
             raise TooManyFailures(
                 'stopped by too many failed jobs (--max-failures); see '

@@ -9,11 +9,11 @@ table of options are held against it by tests.
 # No `from __future__ import annotations`: the table is read from them.
 import os
 from typing import (Annotated, Any, Callable, Dict, List, Mapping, NamedTuple,
-                    Optional, Tuple)
+                    Optional, Tuple, Union)
 
 from .address import ENV_HOST, HOST, PORT
 from .converters import (ENOUGH_JOBS, LEVELS, NUMBERS, MaxFailures,
-                         as_job_seconds, as_level, as_max_failures,
+                         as_job_seconds, as_kind, as_level, as_max_failures,
                          as_natural, as_positive, as_rate, as_seconds,
                          as_threads, kind_of, typed)
 
@@ -33,6 +33,7 @@ class Setting(NamedTuple):
     unset: str = ''     # what holds while it is None, for the help
     python: bool = True     # whether `Taskmaster(...)` takes it
     word: str = ''      # it has no flag: '1' of it, '?' one or none, '*'
+    bare: Optional[str] = None      # what it means alone, if it may be
     rather: str = ''        # the setting that it cannot be combined with
     elsewhere: Mapping[str, Any] = {}       # defaults, by script
 
@@ -109,9 +110,10 @@ class Settings(NamedTuple):
         RUNS, 'stop after so many failed jobs in this start; N% counts '
         f'after the first {ENOUGH_JOBS} jobs', as_max_failures,
         unit='jobs')] = MaxFailures(100)
-    retry_failed: Annotated[bool, Setting(
+    retry_failed: Annotated[Union[bool, str], Setting(
         RUNS, 'run the jobs of the failures file again, instead of '
-        'get_jobs', None)] = False
+        'get_jobs; of one kind, as tm-ctl failures prints it, or of one type '
+        'of exception', as_kind, metavar='KIND', bare='')] = False
     dry_run: Annotated[bool, Setting(
         RUNS, 'only say what would be done, and try whether the run could be '
         'resumed; 70 if something is not right', None)] = False
@@ -176,10 +178,10 @@ class Settings(NamedTuple):
     # -- of tm-ctl --------------------------------------------------------
 
     command: Annotated[str, Setting(
-        'ctl', 'list, status, top, pause, resume, rate or stop',
+        'ctl', 'list, status, top, failures, pause, resume, rate or stop',
         metavar='COMMAND', word='1', python=False)] = ''
     value: Annotated[Optional[str], Setting(
-        'ctl', f'of rate: {FLOOD}, or off', word='?',
+        'ctl', f'of rate: {FLOOD}, or off; of failures: the file', word='?',
         python=False)] = None
     json: Annotated[bool, Setting(
         'ctl', 'what is asked for, for a script', None, python=False)] = False
@@ -209,6 +211,10 @@ def default_of(name: str, script: str) -> Any:
     return TABLE[name].elsewhere.get(script, Settings._field_defaults[name])
 
 
+def flag_of(name: str) -> str:
+    return '--' + name.replace('_', '-')
+
+
 def flags(settings: Settings, script: str) -> List[str]:
     """Return what to type for a script to have these settings.
 
@@ -218,7 +224,7 @@ def flags(settings: Settings, script: str) -> List[str]:
     for name, setting in of_script(script).items():
         value = getattr(settings, name)
         if not setting.word and value != default_of(name, script):
-            flag = '--' + name.replace('_', '-')
+            flag = flag_of(name)
             typed.append(flag if setting.convert is None
                          else f'{flag}={value}')
     return typed
@@ -278,6 +284,8 @@ def converted(name: str, value: Any) -> Any:
     if setting.convert is None:
         if not isinstance(value, bool):
             raise TypeError(f'{name} is True or False, not {kind_of(value)}')
+        return value
+    if setting.bare is not None and isinstance(value, bool):
         return value
     text = typed(value, setting.convert in NUMBERS)
     if text is None:

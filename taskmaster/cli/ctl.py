@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, NoReturn, Sequence
+from functools import partial
+from typing import Any, Callable, NoReturn, Sequence, TypeVar
 
 from ..console import runs
 from ..console.output import print_line
@@ -21,8 +22,10 @@ from . import finding
 from .finding import Found, find, is_over
 from .script import Script, main_of, trust_of
 
-STATUS, LIST, TOP = 'status', 'list', 'top'
-ALL = LIST, STATUS, TOP, *COMMANDS
+T = TypeVar('T')
+
+STATUS, LIST, TOP, FAILURES = 'status', 'list', 'top', 'failures'
+ALL = LIST, STATUS, TOP, FAILURES, *COMMANDS
 
 
 def run(settings: Settings, timing: Timing) -> int:
@@ -31,6 +34,9 @@ def run(settings: Settings, timing: Timing) -> int:
     if command == LIST:
         _list(settings)
         return 0
+    if command == FAILURES:
+        from . import failures
+        return failures.run(settings, partial(_ask, settings))
     if command == TOP:
         from . import top
         top.check(settings)
@@ -42,20 +48,10 @@ def run(settings: Settings, timing: Timing) -> int:
             raise is_over(found.over)
         _print(found.over, settings, runs.lines)
         return 0
-    connect = Connector(found.places, key_of(settings, warn=False),
-                        trust_of(settings), settings.timeout)
-    link = _look_for(found, connect, settings.timeout)
-    try:
-        if command == TOP:
-            return top.run(settings, found, connect, link)
-        if command == STATUS:
-            reply = link.call('status', settings.run, None)
-        else:
-            reply = link.call('control', settings.run, command, rate)
-    except (OSError, EOFError) as error:
-        raise Unreachable(f'no answer from the master ({error})') from error
-    finally:
-        link.close()
+    if command == TOP:
+        return _with_link(settings, found, partial(top.run, settings, found))
+    reply = (_ask(settings, found, 'status', None) if command == STATUS
+             else _ask(settings, found, 'control', command, rate))
     if isinstance(reply, Refused):
         raise TaskmasterError(reply.line, reply.code)
     if isinstance(reply, Overview):
@@ -63,6 +59,26 @@ def run(settings: Settings, timing: Timing) -> int:
     else:
         print_line(reply.line)
     return 0
+
+
+def _ask(settings: Settings, found: Found, method: str, *given: Any) -> Any:
+    """Return what the master says; raises Unreachable when it does not."""
+    return _with_link(settings, found, lambda connect, link: link.call(
+        method, settings.run, *given))
+
+
+def _with_link(settings: Settings, found: Found,
+               act: Callable[[Connector, Any], T]) -> T:
+    """Return what ``act`` does with a link; Unreachable when it breaks."""
+    connect = Connector(found.places, key_of(settings, warn=False),
+                        trust_of(settings), settings.timeout)
+    link = _look_for(found, connect, settings.timeout)
+    try:
+        return act(connect, link)
+    except (OSError, EOFError) as error:
+        raise Unreachable(f'no answer from the master ({error})') from error
+    finally:
+        link.close()
 
 
 def _checked(settings: Settings) -> float | None:
@@ -75,6 +91,8 @@ def _checked(settings: Settings) -> float | None:
         raise UsageError('--prometheus is for status')
     if settings.once and command != TOP:
         raise UsageError('--once is for top')
+    if command == FAILURES:
+        return None
     if (command == RATE) != (value is not None):
         raise UsageError('give a number, or off, to rate and nothing else')
     try:
@@ -133,6 +151,9 @@ SCRIPT = Script(
   tm-ctl resume
   tm-ctl rate 500                         at most 500 jobs a second
   tm-ctl rate off
+  tm-ctl failures --run=migrate           by kind, with a traceback each;
+                                          also when that run is over
+  tm-ctl failures --json migrate.failures
   tm-ctl stop --run=migrate               drain, save, end
 ''', run)
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, Callable, NoReturn
 
 from .. import __version__
-from ..settings import Setting, default_of, of_script
+from ..settings import Setting, default_of, flag_of, of_script
 
 
 class Parser(argparse.ArgumentParser):
+    """``bare`` is what flags mean to which no value need be given."""
+
+    bare: dict[str, str] = {}
+
+    def parse_intermixed_args(self, args: Any = None,
+                              namespace: Any = None) -> Any:
+        """As ever, but a word after such a flag is not its value."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_intermixed_args(
+            [f'{word}={self.bare[word]}' if word in self.bare else word
+             for word in words], namespace)
+
     def error(self, message: str) -> NoReturn:
         # It is not required, though the library says so of intermixed ones.
         super().error(message.replace(', NAME=VALUE', ''))
@@ -24,6 +37,9 @@ def parser_of(script: str, about: str, examples: str) -> Parser:
     parser.add_argument('--version', action='version',
                         version=f'taskmaster {__version__}')
     settings = of_script(script)
+    parser.bare = {flag_of(name): setting.bare
+                   for name, setting in settings.items()
+                   if setting.bare is not None}
     groups = {setting.rather: parser.add_mutually_exclusive_group()
               for setting in settings.values() if setting.rather}
     for name, setting in settings.items():
@@ -35,14 +51,15 @@ def parser_of(script: str, about: str, examples: str) -> Parser:
 def _add(parser: argparse._ActionsContainer, name: str, setting: Setting,
          default: Any) -> None:
     described = _help(setting, default)
-    flag = '--' + name.replace('_', '-')
+    flag = flag_of(name)
     if setting.convert is None:
         parser.add_argument(flag, action='store_true', help=described)
         return
     kind = _kind(setting.convert)
     if not setting.word:
         parser.add_argument(flag, type=kind, metavar=setting.metavar,
-                            default=default, help=described)
+                            default=default, help=described,
+                            nargs=None if setting.bare is None else '?')
     elif setting.word == '1':
         parser.add_argument(name, type=kind, metavar=setting.metavar,
                             help=described)
@@ -62,7 +79,7 @@ def _kind(convert: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _help(setting: Setting, default: Any) -> str:
-    if setting.convert is None or setting.word:
+    if default is False or setting.word:
         text = setting.help
     else:
         shown = (setting.unset or 'none' if default is None

@@ -32,7 +32,9 @@ def plain(script: str, arguments: Sequence[str]) -> dict[str, Any] | None:
                 or flag != '--' + name.replace('_', '-')
                 or setting.convert is None and equals):
             return None
-        if setting.convert is not None and not equals:
+        if setting.bare is not None and not equals:
+            value = setting.bare
+        elif setting.convert is not None and not equals:
             value = next(rest, '-')
             if value.startswith('-'):
                 return None

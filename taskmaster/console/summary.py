@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
-from typing import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Protocol
 
 from .. import logs
 from ..errors import EX_FAILED_JOBS
 from ..records import NamedTuple
-from ..text import duration, short
+from ..text import duration
+
+if TYPE_CHECKING:
+    from .kinds import Kind, Kinds
 
 log = logs.logger(__name__)
 
-# Errors that are named.
+# Kinds of failures that are named at the end.
 FREQUENT = 3
-# Errors told apart; of more only the class is counted.
-KINDS = 1000
+# A kind is said once more when so many jobs have failed that way.
+AGAIN = {10 ** n for n in range(1, 19)}
 
 WHY = {
     os.EX_OK: 'complete',
@@ -27,6 +29,13 @@ WHY = {
     os.EX_UNAVAILABLE: 'no slave is left, and none of them found the master',
     os.EX_SOFTWARE: 'code outside of a job raised',
     os.EX_IOERR: 'the last save did not succeed'}
+
+
+class Retried(NamedTuple):
+    """Where the run itself stands, of which failed jobs were retried."""
+
+    jobs: int                       # that it has finished
+    complete: bool
 
 
 class Outcome(NamedTuple):
@@ -41,6 +50,26 @@ class Outcome(NamedTuple):
     stopped_by: int | None = None   # a signal
     option: str = ''                # '--limit', say, that ended it early
     fault: bool = False             # ours
+    retried: Retried | None = None
+
+
+class Recorded(Protocol):
+    """A failed job that is in the failures file; see also `kinds.Failed`."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def traceback(self) -> str: ...
+
+    @property
+    def cause(self) -> str: ...
 
 
 class Summary:
@@ -50,28 +79,54 @@ class Summary:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self.failed = 0
+        self._kinds: Kinds | None = None    # until a job fails
         self._clock = clock
         self._began = clock()
-        self._kinds: Counter[str] = Counter()
 
-    def add(self, errors: Iterable[str]) -> None:
-        """Count a line for each job that has failed: ``ValueError: bad``."""
-        for error in errors:
-            self.failed += 1
-            kind = short(error)
-            if kind not in self._kinds and len(self._kinds) >= KINDS:
-                kind = short(error.partition(':')[0])
-            self._kinds[kind] += 1
+    @property
+    def failed(self) -> int:
+        """How many jobs have failed in this start."""
+        return 0 if self._kinds is None else self._kinds.count
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken up to now."""
+        return max(self._clock() - self._began, 1e-9)
+
+    def add(self, failures: Iterable[Recorded]) -> None:
+        """Count jobs that have failed; say the first of each kind.
+
+        And how many there are, when those are ten, a hundred ...
+        """
+        if self._kinds is None:
+            from .kinds import Kinds        # most runs have no use for it
+            self._kinds = Kinds()
+        for failure in failures:
+            kind = self._kinds.add(failure)
+            if kind.count == 1:
+                cause = (f' (at first {failure.cause})' if failure.cause
+                         else '')
+                log.warning('failed: job %d: %s%s', failure.number,
+                            failure.error, cause)
+            elif kind.count in AGAIN:
+                log.warning('failed: %s', kind.line())
+
+    @property
+    def by_kind(self) -> list[dict[str, Any]]:
+        """Return the failures by kind, as `Kinds.report`."""
+        return [] if self._kinds is None else self._kinds.report()
 
     def kinds(self) -> list[tuple[str, int]]:
         """Return each kind of error and how many, the most frequent first."""
-        return self._kinds.most_common()
+        return [(kind.name, kind.count) for kind in self._frequent()]
+
+    def _frequent(self) -> list[Kind]:
+        return [] if self._kinds is None else self._kinds.frequent()
 
     def say(self, outcome: Outcome) -> None:
         """Log how the start went, and why it has ended."""
         finished = outcome.finished
-        seconds = max(self._clock() - self._began, 1e-9)
+        seconds = self.seconds
         by = '' if outcome.slaves is None else f'; slaves: {outcome.slaves}'
         if not finished and not outcome.code and outcome.stopped_by is None:
             log.info('no jobs')
@@ -80,12 +135,19 @@ class Summary:
                      'twice%s', finished, duration(seconds),
                      finished / seconds, finished - self.failed, self.failed,
                      outcome.twice, by)
-        for kind, count in self._kinds.most_common(FREQUENT):
-            log.info('failed: %d x %s', count, kind)
+        kinds = self._frequent()
+        for kind in kinds[:FREQUENT]:
+            log.info('failed: %s', kind.line())
+        if len(kinds) > FREQUENT:
+            more = len(kinds) - FREQUENT
+            log.info('and %d kind%s more; tm-ctl failures has all', more,
+                     's'[:more > 1])
         if outcome.failed:
             log.info('%d failed jobs are in %s', outcome.failed,
                      outcome.failures)
         log.info('%s', reason(outcome))
+        if outcome.retried is not None:
+            log.info('%s', _of_retry(outcome, self.failed))
 
 
 def state_of(outcome: Outcome) -> str:
@@ -117,3 +179,12 @@ def reason(outcome: Outcome) -> str:
             else 'a fault of taskmaster itself' if outcome.fault
             else WHY.get(outcome.code, 'ended'))
     return f'{said} (exit code {outcome.code})'
+
+
+def _of_retry(outcome: Outcome, failed: int) -> str:
+    count, complete = outcome.retried or (0, False)
+    return (f'retried {outcome.finished}: {outcome.finished - failed} done, '
+            f'{failed} failed; the run itself '
+            + (f'is complete, with {count} jobs' if complete else
+               f'stands at {count} jobs; start again without --retry-failed '
+               'to go on'))

@@ -60,8 +60,9 @@ def state_path(source: Source, settings: Settings) -> str:
 def make_recorder(source: Source, settings: Settings) -> Recorder:
     """What goes through the source, or through the failures of before."""
     path = state_path(source, settings)
-    return (RetryRecorder(source, path) if settings.retry_failed
-            else Recorder(source, path, settings.reset))
+    failed = settings.retry_failed
+    return (RetryRecorder(source, path, None if failed is True else failed)
+            if failed else Recorder(source, path, settings.reset))
 
 
 def _tls(settings: Settings) -> Context | None:

@@ -28,7 +28,8 @@ from ..service import Service
 from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
-from ..wire.messages import COMPLETE, PAUSE, RATE, STOP, STOPPED
+from ..wire.messages import (COMPLETE, PAUSE, RATE, STOP, STOPPED,
+                             Failures)
 from ..wire.binding import bind
 from ..wire.server import Server
 from .feeder import Feeder
@@ -81,10 +82,10 @@ class Master:
         self._ended = threading.Event()     # for the expirer
         self._deadline: float | None = None     # of the end, after a fault
         self._summary = Summary()
+        recorder.recorded = self._summary.add
         self._feeder = Feeder(self.queue, recorder.jobs, recorder.skip,
                               settings.limit, self.fail)
-        self._saver = Saver(self.queue, recorder, self._summary, self.fail,
-                            timing)
+        self._saver = Saver(self.queue, recorder, self.fail, timing)
         self._throttle = Throttle(self.queue, recorder.source.throttle,
                                   settings.rate, timing)
         self._monitor = Monitor(self.queue, recorder, self._throttle,
@@ -214,6 +215,10 @@ class Master:
         """As `session.Steered`: what `tm-ctl status --json` shows."""
         return self._monitor.report(most)
 
+    def failures(self) -> Failures:
+        """As `session.Steered`: what `tm-ctl failures` shows."""
+        return Failures(*self._recorder.kinds())
+
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1; any thread may call this."""
         for line in lines(self.report()):
@@ -326,7 +331,8 @@ class Master:
         outcome = Outcome(
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._option, isinstance(ended_by, Fault))
+            self.stopped_by, self._option, isinstance(ended_by, Fault),
+            self._recorder.retried)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
         if ended_by is not None:

@@ -11,18 +11,20 @@ import time
 from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import logs
-from ..errors import OperatorError
+from ..console.summary import Retried
+from ..errors import OperatorError, UsageError
 from ..storage.codec import encode_key, same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
 from ..text import safe_repr, short
 from ..usercode.source import Source, deaf
-from ..wire.fields import NUMBER
+from ..wire.fields import NUMBER, TEXT
 from .ledger import FailedJob
 
 log = logs.logger(__name__)
 
-SAID = 10       # failed jobs of a start that are logged; all are recorded
+# To read the failures file beside who writes it.
+TRIES = 3
 
 
 class Recorder:
@@ -39,6 +41,8 @@ class Recorder:
         self.failures = FailuresFile(_beside(path))
         self._reset = reset
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
+        # Told of each failure that is written down.
+        self.recorded: Callable[[list[Failure]], None] = lambda failures: None
         self.paused = False         # by `tm-ctl pause`, until it is resumed
         # Called before jobs that are not to be together in a list.
         self.singly: Callable[[], None] = lambda: None
@@ -46,7 +50,6 @@ class Recorder:
         self._saved: tuple[int, int, bool, bool] | None = 0, 0, False, False
         self._watermark: tuple[int, Any] = 0, None  # the last, saved or not
         self._first: dict[str, str] | None = None   # key of the run, encoded
-        self._said = 0
 
     def open(self) -> None:
         """Take the lock and load; says where the run goes on.
@@ -100,17 +103,27 @@ class Recorder:
         """Jobs that are in the failures file."""
         return self.failures.count
 
+    @property
+    def retried(self) -> Retried | None:
+        """Where the run stands, if it is not what this start is about."""
+        return None
+
+    def kinds(self) -> tuple[str, list[dict[str, Any]]]:
+        """Return the file, and its failures by kind; any thread may ask."""
+        from ..console.kinds import Kinds       # few ask
+        path = short(self.failures.path, TEXT)
+        for _ in range(TRIES):
+            try:
+                return path, Kinds(self.failures.unread()).report(True)
+            except (OSError, ValueError):   # it was just put in order
+                pass
+        return path, []
+
     def record(self, failed: Sequence[FailedJob]) -> None:
         """Write failed jobs down, durably; raises OSError."""
-        self.failures.append([self._failure(job) for job in failed])
-        for job in failed:
-            self._said += 1
-            if self._said <= SAID:
-                cause = f' (at first {job.cause})' if job.cause else ''
-                log.warning('failed: job %d: %s%s%s', self._number(job),
-                            job.error, cause,
-                            '; more of them only in the file'
-                            if self._said == SAID else '')
+        failures = [self._failure(job) for job in failed]
+        self.failures.append(failures)
+        self.recorded(failures)
 
     def save(self, number: int, job: Any, complete: bool) -> None:
         """Save the watermark, if it or the failures are new.
@@ -222,13 +235,16 @@ class RetryRecorder(Recorder):
 
     The state is locked but never written.  What became of each job is
     appended, and the file compacted at the end, so that a crash in the
-    middle loses nothing.
+    middle loses nothing.  ``kind`` is of which failures (see `kinds.is_of`),
+    or None: of all.
     """
 
     whole = False
 
-    def __init__(self, source: Source, path: str):
+    def __init__(self, source: Source, path: str, kind: str | None = None):
         super().__init__(source, path)
+        self._kind = kind
+        self._run = Retried(0, False)
         self._numbers: list[int] = []       # of the jobs fed, in order
         self._again: dict[int, None] = {}   # those that failed again
         self._resolved = 0                  # how many have an outcome
@@ -237,12 +253,30 @@ class RetryRecorder(Recorder):
         found = self.state.load()
         # Without a state nothing says that any of them will run again.
         self.failures.open(found.count if found else NUMBER)
-        log.info('retrying %d failed jobs of %s', self.failed,
-                 self.failures.path)
+        if found is not None:
+            self._run = Retried(found.count, found.complete)
+        count = self.failed
+        if self._kind is not None:
+            from ..console.kinds import Kinds
+            kinds = Kinds(self.failures.unread())
+            count = sum(map(self._wanted, self.failures.unread()))
+            if not count:
+                there = ', '.join(kind.name for kind in kinds.frequent())
+                raise UsageError(
+                    f'no failed job is of the kind {short(self._kind)}; '
+                    f'there are: {there or "none"}')
+        log.info('retrying %d failed jobs of %s%s', count, self.failures.path,
+                 '' if self._kind is None else f': {short(self._kind)}')
+
+    @property
+    def retried(self) -> Retried | None:
+        return self._run
 
     def jobs(self) -> Iterator[Any]:
         from ..iterators.between import Range
         for failure in self.failures.outstanding():
+            if not self._wanted(failure):
+                continue
             if failure.job is MISSING:
                 log.warning('job %d (key %s) cannot be retried from the file '
                             '(%s); it needs get_jobs again', failure.number,
@@ -252,6 +286,12 @@ class RetryRecorder(Recorder):
             if isinstance(failure.job, Range):
                 self.singly()       # one statement would do what is between
             yield failure.job
+
+    def _wanted(self, failure: Failure) -> bool:
+        if self._kind is None:
+            return True
+        from ..console.kinds import is_of
+        return is_of(self._kind, failure)
 
     def skip(self, job: Any) -> bool:
         return False

@@ -12,7 +12,6 @@ import time
 from typing import Callable
 
 from .. import logs
-from ..console.summary import Summary
 from ..errors import OperatorError
 from ..text import summary
 from ..timing import Timing
@@ -26,18 +25,16 @@ class Saver:
     """Saves what is new in ``queue`` with the ``recorder``.
 
     Its `loop` is for a service thread, until `end`; then whoever has joined
-    that saves once more.  ``failed`` is told of a key that cannot be saved,
-    ``errors`` is where failed jobs are counted.
+    that saves once more.  ``failed`` is told of a key that cannot be saved.
     """
 
-    def __init__(self, queue: JobQueue, recorder: Recorder, errors: Summary,
+    def __init__(self, queue: JobQueue, recorder: Recorder,
                  failed: Callable[[OperatorError], None], timing: Timing,
                  clock: Callable[[], float] = time.monotonic):
         self.trouble: OSError | None = None     # with the files
         self._since = 0.0                       # when that began
         self._queue = queue
         self._recorder = recorder
-        self._errors = errors
         self._failed = failed
         self._timing = timing
         self._clock = clock
@@ -111,7 +108,6 @@ class Saver:
                     self._queue.hold('failures',
                                      'failed jobs cannot be recorded')
                 return
-            self._errors.add(job.error for job in failed)
             self._queue.recorded([job.number for job in failed])
             self._queue.hold('failures', '')
 

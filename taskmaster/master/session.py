@@ -14,9 +14,9 @@ from ..errors import ConfigError
 from ..text import short
 from ..usercode.naming import checked, module_of
 from ..wire.fields import BadMessage, Range
-from ..wire.messages import (Introduction, Jobs, Over, Overview, Recall,
-                             Refused, Reply, Report, Said, Stranger, Wait,
-                             Welcome)
+from ..wire.messages import (Failures, Introduction, Jobs, Over, Overview,
+                             Recall, Refused, Reply, Report, Said, Stranger,
+                             Wait, Welcome)
 from .dispatcher import Answer, Ended, Leased, Nothing, Recalled
 from .jobqueue import JobQueue
 
@@ -28,6 +28,9 @@ class Steered(Protocol):
 
     def report(self, most: int | None) -> dict[str, Any]:
         """What `tm-ctl status --json` shows, of ``most`` slaves."""
+
+    def failures(self) -> Failures:
+        """What `tm-ctl failures` shows."""
 
     def control(self, command: str, rate: float | None) -> str:
         """Do one of COMMANDS; returns the line to say."""
@@ -83,6 +86,9 @@ class Session:
                most: int | None) -> Reply:
         return self._other_run(run_name) or Overview(
             self._steered.report(most))
+
+    def failures(self, run_name: str | None) -> Reply:
+        return self._other_run(run_name) or self._steered.failures()
 
     def control(self, run_name: str | None, command: str,
                 rate: float | None) -> Reply:

@@ -7,6 +7,11 @@ JSON lines, only ever appended to, each about one job by its number:
 
 The last line of a number wins: failed, or resolved by a later run.  In memory
 are only the numbers that are outstanding, and where their lines begin.
+
+A job of plain values stands there as JSON; `coded` says so, and of a tuple
+that it is one.  Without it, as in files of earlier versions, the job is an
+object with a `literal` of Python, a `pickle`, or but the `repr` of what could
+not be kept.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ from __future__ import annotations
 import os
 import time
 from json import dumps, loads
-from typing import Any, Iterable, Iterator
+from math import isfinite
+from typing import Any, Callable, Iterable, Iterator
 
 from .. import forks
 from ..errors import ConfigError
@@ -24,6 +30,8 @@ from . import codec, files
 
 MAX_TRACEBACK = 10_000      # characters; the end of it says most
 MAX_TEXT = 1000             # characters of a key or an error
+MAX_BITS = 10_000           # of a number; Python reads no longer ones
+MOST = 1 << 62              # above any job number
 
 
 class _Missing:
@@ -60,6 +68,9 @@ BEGINNING = b'{"number": '
 _STORED = set(Failure._fields) - {'missing'}
 # Of those, what a record of an earlier version may lack.
 _NEW = {'cause'}
+# How a job that is JSON is `coded`: as it is, or a list in the place of a
+# tuple.
+JSON, TUPLE = 'json', 'tuple'
 
 
 class FailuresFile:
@@ -137,6 +148,31 @@ class FailuresFile:
         for _, line in self._records():
             yield _failure(loads(line))
 
+    def unread(self) -> Iterator[Failure]:
+        """The same, but that no job is decoded: each is MISSING.
+
+        For any thread.  Raises OSError, and ValueError where the file was
+        put in order meanwhile.
+        """
+        for _, line in self._records():
+            yield _failure(loads(line), decode=False)
+
+    def peek(self, damaged: Callable[[int], None]) -> Iterator[Failure]:
+        """What `unread` gives of a file that is another's to write.
+
+        It is read at once; ``damaged`` is told of each line that is no
+        record.  Raises FileNotFoundError, or ConfigError where it cannot be
+        read.
+        """
+        self._forget()
+        try:
+            self._load(MOST, damaged)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise files.unreadable(self.path, error) from error
+        return self.unread()
+
     def has_key(self, key: str) -> bool:
         """Whether a job of that key (its repr) has failed.  Raises OSError."""
         return any(loads(line)['key'] == key[:MAX_TEXT]
@@ -186,8 +222,13 @@ class FailuresFile:
         self._offsets = {}
         self._size = 0
 
-    def _load(self, upto: int) -> bool:
-        """Read all lines; False if something in the file has to go."""
+    def _load(self, upto: int,
+              damaged: Callable[[int], None] | None = None) -> bool:
+        """Read all lines; False if something in the file has to go.
+
+        Raises ConfigError for a line that is damaged, unless somebody is
+        told of it.
+        """
         clean = True
         with files.open_to_read(self.system, self._real) as file:
             for row, line in enumerate(file, 1):
@@ -196,6 +237,10 @@ class FailuresFile:
                 except (ValueError, RecursionError) as error:
                     if _is_torn(line, row == 1):
                         return False        # by a crash: not recorded
+                    if damaged is not None:
+                        damaged(row)
+                        self._size += len(line)
+                        continue
                     raise ConfigError(
                         f'{self.path} is damaged in line {row}: mend that '
                         'line, or start over with --reset') from error
@@ -261,22 +306,47 @@ def _record(failure: Failure) -> dict[str, Any]:
         'attempts': failure.attempts,
         'time': files.to_iso(failure.time),
         'cause': short(failure.cause, MAX_TEXT),
-        'job': _encode_job(failure.job),
+        **_encode_job(failure.job),
     }
 
 
-def _encode_job(job: Any) -> dict[str, str]:
+def _encode_job(job: Any) -> dict[str, Any]:
     try:
-        return codec.encode(job)
+        if type(job) is tuple and _is_json(list(job)):
+            return {'coded': TUPLE, 'job': list(job)}
+        if _is_json(job):
+            return {'coded': JSON, 'job': job}
+        return {'job': codec.encode(job)}
     except BaseException:   # whatever the operator's own __reduce__ raises
-        return {'repr': safe_repr(job)}
+        return {'job': {'repr': safe_repr(job)}}
 
 
-def _failure(record: dict[str, Any]) -> Failure:
+def _is_json(value: Any) -> bool:
+    """Whether it comes out of JSON as it went in, with the same types."""
+    kind = type(value)
+    if kind is list:
+        return all(map(_is_json, value))
+    if kind is dict:
+        return (all(type(key) is str for key in value)
+                and all(map(_is_json, value.values())))
+    if kind is float:
+        return isfinite(value)
+    if kind is int:
+        return bool(value.bit_length() <= MAX_BITS)
+    return kind in (str, bool, type(None))
+
+
+def _failure(record: dict[str, Any], decode: bool = True) -> Failure:
     values = {name: record[name] for name in _STORED if name in record}
     values['time'] = files.from_iso(values['time'])
-    values['job'], missing = _decode_job(values['job'])
-    return Failure(missing=missing, **values)
+    job, missing = values['job'], ''
+    if not decode:
+        job = MISSING
+    elif 'coded' not in record:
+        job, missing = _decode_job(job)
+    elif record['coded'] == TUPLE and isinstance(job, list):
+        job = tuple(job)
+    return Failure(missing=missing, **{**values, 'job': job})
 
 
 def _decode_job(encoded: dict[str, str]) -> tuple[Any, str]:

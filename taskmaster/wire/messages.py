@@ -12,10 +12,11 @@ gets it, before it is believed.
                                 -> Said
     status(run name, most slaves)
                                 -> Overview | Refused
+    failures(run name)          -> Failures | Refused
     control(run name, command, rate)
                                 -> Said | Refused
 
-The last three need no `hello`.  `lost` comes from a supervisor: that slave
+The last four need no `hello`.  `lost` comes from a supervisor: that slave
 is dead, and if there are ranges it was ended since these jobs took too long;
 a successor of it is to come, if that is awaited.
 The run name may be null: whichever it is; so may be how many slaves to tell
@@ -183,6 +184,7 @@ REQUESTS: dict[str, tuple[Check, ...]] = {
     'give_back': (id, ranges),
     'lost': (id, disjoint, flag),
     'status': (run_name, partial(optional, number)),
+    'failures': (run_name,),
     'control': (run_name, command, rate)}
 
 
@@ -259,8 +261,15 @@ class Overview(NamedTuple):
     status: dict[str, Any]
 
 
+class Failures(NamedTuple):
+    """What `tm-ctl failures --json` prints: the failed jobs by kind."""
+
+    file: str
+    kinds: list[dict[str, Any]]
+
+
 Reply = Union[Welcome, Refused, Jobs, Wait, Recall, Over, Stranger, Said,
-              Overview]
+              Overview, Failures]
 
 _count = number
 _seconds = partial(real, most=AGE_SECONDS)
@@ -293,6 +302,9 @@ STATUS: dict[str, Check] = {
     'slave_count': _count, 'in_hand': _count,
     'slaves': lambda value: [record(_SLAVE, slave)
                              for slave in items(value, SLAVES)]}
+_FAILURES: dict[str, Check] = {
+    'kind': line, 'count': _count, 'first_key': line, 'last_key': line,
+    'traceback': partial(text, limit=TRACEBACK)}
 # What a refusal may end a process with: a 0 would be a success.
 REFUSALS = {kind.exit_code for kind in (
     VersionMismatch, KeyRefused, ConfigError)}
@@ -333,13 +345,16 @@ _KINDS: dict[str, tuple[Any, tuple[Check, ...]]] = {
     'over': (Over, (_end,)),
     'stranger': (Stranger, ()),
     'said': (Said, (line,)),
-    'status': (Overview, (partial(record, STATUS),))}
+    'status': (Overview, (partial(record, STATUS),)),
+    'failures': (Failures, (line, lambda value: [
+        record(_FAILURES, kind) for kind in items(value, KINDS)]))}
 _KIND_OF = {type: kind for kind, (type, _) in _KINDS.items()}
 _EXPECTED: dict[str, tuple[Any, ...]] = {
     'hello': (Welcome, Refused),
     'exchange': (Jobs, Wait, Recall, Over, Stranger),
     'give_back': (Wait, Stranger), 'lost': (Said,),
-    'status': (Overview, Refused), 'control': (Said, Refused)}
+    'status': (Overview, Refused), 'failures': (Failures, Refused),
+    'control': (Said, Refused)}
 
 
 def encoded(reply: Reply) -> list[Any]:

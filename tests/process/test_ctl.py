@@ -201,3 +201,91 @@ def handle_job(job):
     assert status['slower'] == 'slaves'
     work.touch('go')
     assert (master.code(), slave.code()) == (0, 0)
+
+
+TWO_BUGS = NUMBERS + '''
+import json
+
+ROWS = {4: '{', 7: '{"age": 5}', 12: '}', 17: '{"age": 5}'}
+
+
+def get_jobs(last=0):
+    for number in range(last + 1, 21):
+        yield {'id': number, 'text': ROWS.get(number, '{"name": "x"}')}
+
+
+def get_key(job):
+    return job['id']
+
+
+def handle_job(job):
+    row = json.loads(job['text'])
+    name = row['name']
+    record(job['id'])
+'''
+
+
+def test_failures_as_a_workflow(work, ctl, tmp_path):
+    """Two bugs: found by kind, live and afterwards, and retried by kind."""
+    work.write('migrate.py', TWO_BUGS)
+    start = work.start('run', 'migrate', '1', '--retries=0')
+    assert start.code() == 1
+    parse, lookup = (1 + TWO_BUGS.splitlines().index(line) for line in (
+        "    row = json.loads(job['text'])", "    name = row['name']"))
+    for kind, at in ('JSONDecodeError', parse), ('KeyError', lookup):
+        start.says(f'^failed: 2 x {kind} at migrate.py:{at}: ')
+    assert [failure['job']['id'] for failure in work.failures()] == [
+        4, 7, 12, 17]
+
+    for words in ['migrate.failures'], ['--run=migrate']:
+        said = work.finish('ctl', 'failures', *words, '--json')
+        assert said.code() == 0
+        kinds = json.loads(said.out)['kinds']
+        assert {kind['kind']: (kind['count'], kind['first_key'],
+                               kind['last_key']) for kind in kinds} == {
+            f'JSONDecodeError at migrate.py:{parse}': (2, '4', '12'),
+            f'KeyError at migrate.py:{lookup}': (2, '7', '17')}
+        assert all(kind['traceback'].startswith('Traceback')
+                   for kind in kinds)
+    said = work.finish('ctl', 'failures', 'migrate.failures')
+    assert '4 failed jobs of 2 kinds in ' in said.out
+    assert f'2 x KeyError at migrate.py:{lookup} (first key 7, ' in said.out
+
+    # The one is mended.
+    work.write('migrate.py', TWO_BUGS.replace("row['name']",
+                                              "row.get('name')"))
+    unknown = work.finish('run', 'migrate', '1', '--retry-failed=OSError')
+    assert unknown.code() == 2 and 'there are: ' in unknown.err
+    again = work.finish('run', 'migrate', '1', '--retry-failed',
+                        '--retry-failed=KeyError')
+    assert again.code() == 1            # the others are still there
+    assert again.err.splitlines()[-1] == (
+        'retried 2: 2 done, 0 failed; the run itself is complete, with '
+        '20 jobs')
+    said = work.finish('ctl', 'failures', '--run=migrate', '--json')
+    assert [kind['count'] for kind in json.loads(said.out)['kinds']] == [2]
+    with open(work.path / 'migrate.failures', 'a') as file:
+        file.write('garbage\n')
+    said = work.finish('ctl', 'failures', 'migrate.failures')
+    assert said.code() == 0 and '2 failed jobs of 1 kind' in said.out
+    assert 'damaged in line ' in said.err
+
+
+def test_failures_of_a_master_that_runs(work, ctl):
+    work.write('migrate.py', TWO_BUGS.replace(
+        '    record(', "    if job['id'] == 15:\n        block('here')\n"
+        '    record('))
+    run = work.start('run', 'migrate', '1')
+    eventually(lambda: len(work.failures()) == 3)
+    for words in [run.host], [run.host, '--run=migrate'], ['--run=migrate']:
+        said = work.finish('ctl', 'failures', *words)
+        assert said.code() == 0, said.err
+        assert '3 failed jobs of 2 kinds in ' in said.out
+    other = work.finish('ctl', 'failures', run.host, '--run=other')
+    assert other.code() == 78
+    none = work.finish('ctl', 'failures', '--run=other', host=None)
+    assert none.code() == 69 and 'there is no other.failures here' in none.err
+    both = work.finish('ctl', 'failures', 'a', '--run=other')
+    assert both.code() == 2
+    work.touch('go')
+    assert run.code() == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -34,7 +35,7 @@ def test_of_a_list_only_the_jobs_at_fault_fail(work, batch):
     assert {failure['key'] for failure in work.failures()} == {
         '111', '500', '777'}        # in the order of the reports
     work.check(set(ALL) - {111, 500, 777})
-    assert 'failed: 3 x ValueError: bad row' in run.err
+    assert re.search('failed: 3 x ValueError at .*: bad row ', run.err)
 
 
 def test_lists_are_as_long_as_is_asked_for(work):
@@ -725,7 +726,9 @@ def handle_job(job):
     assert total.startswith('1000 jobs in 0:00:0')
     assert total[:-1].endswith(
         '986 done, 14 failed, 0 done twice; slaves: ')
-    assert first == "failed: 10 x KeyError: 'age'"
-    assert second == 'failed: 4 x ValueError: no name'
+    assert re.fullmatch(r"failed: 10 x KeyError at migrate.py:\d+: 'age' "
+                        r'\(keys \d+ to \d+\)', first)
+    assert re.match(r'failed: 4 x ValueError at migrate.py:\d+: no name ',
+                    second)
     assert where.startswith('14 failed jobs are in /')
     assert why == 'complete, but for the failed jobs (exit code 1)'

@@ -1,9 +1,11 @@
 """The failures file: no failed job is lost, whatever fails and whenever."""
 
+import base64
 import errno
 import json
 import math
 import os
+import pickle
 import stat
 import sys
 import uuid
@@ -110,7 +112,9 @@ def test_no_file_until_something_fails(make, path):
 
 @pytest.mark.parametrize('job', [
     0, None, 'x', {'id': 1}, (1, [2.0]), uuid.UUID(int=7), math.inf,
-    'x' * 3_000_000,
+    'x' * 3_000_000, [1, 'x', None, True, -0.0], {'a': {'b': [1.5]}}, (),
+    (1, (2, 3)), {1: 2}, {'a': (1,)}, [b'x'], {'literal': '1'},
+    {'pickle': 'x', 'repr': 'y'}, {'repr': 'x'}, 10 ** 4000, 'é\ud800',
 ], ids=lambda job: repr(job)[:20])
 def test_a_job_comes_back(make, job):
     given = Failure(3, '3', 'E: x', 'Trace\nback', 'host:1', 2, job, 17.5)
@@ -121,10 +125,53 @@ def test_a_job_comes_back(make, job):
 
 
 def test_a_literal_job_can_be_read_by_a_person(make, path):
-    make().append([failure(3, {'id': 1}, time=1714564800.0)])
+    make().append([failure(3, {1, 2}, time=1714564800.0)])
     record = json.loads(path.read_text())
-    assert record['job'] == {'literal': "{'id': 1}"}
+    assert record['job'] == {'literal': '{1, 2}'}
     assert record['time'] == '2024-05-01T12:00:00+00:00'
+
+
+@pytest.mark.parametrize('job, shown', [
+    ({'id': 1, 'name': 'x'}, {'id': 1, 'name': 'x'}), (17, 17), ('x', 'x'),
+    ((17, 'x'), [17, 'x']), ([1.5, None], [1.5, None])])
+def test_a_job_of_plain_values_is_json(make, path, job, shown):
+    """So that jq reads it: `.job.id`, `.job[0]`."""
+    make().append([failure(3, job)])
+    assert json.loads(path.read_text())['job'] == shown
+
+
+@pytest.mark.parametrize('encoded, job', [
+    ({'literal': "{'id': 1}"}, {'id': 1}),
+    ({'pickle': base64.b64encode(pickle.dumps(7)).decode(), 'repr': '7'}, 7)])
+def test_a_file_of_an_earlier_version_is_read(make, path, encoded, job):
+    make().append([failure(3, {1, 2})])
+    record = json.loads(path.read_text())
+    record['job'] = encoded
+    del record['cause']
+    path.write_text(json.dumps(record) + '\n')
+    [back] = make().outstanding()
+    assert back.job == job and not back.missing
+
+
+# Looked at by others
+
+def test_who_looks_decodes_nothing_and_changes_nothing(make, path):
+    file = make()
+    file.append([failure(number, lambda: 0) for number in (1, 2, 3)])
+    file.resolve([2])
+    before = path.read_bytes()
+    path.write_bytes(before + b'no record\n{"number": 4, "key"')
+    damaged = []
+    found = list(FailuresFile(str(path)).peek(damaged.append))
+    assert [failure.number for failure in found] == [1, 3]
+    assert damaged == [5]               # the torn line is being written
+    assert path.read_bytes().startswith(before)
+    assert {failure.job for failure in file.unread()} == {MISSING}
+
+
+def test_who_looks_for_what_is_not_there(path):
+    with pytest.raises(FileNotFoundError):
+        FailuresFile(str(path)).peek(print)
 
 
 @pytest.mark.parametrize('job, shown', [

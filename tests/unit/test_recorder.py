@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from taskmaster.errors import OperatorError
+from taskmaster.console.summary import Retried
+from taskmaster.errors import OperatorError, UsageError
 from taskmaster.master.ledger import FailedJob
-from taskmaster.master.recorder import Recorder
+from taskmaster.master.recorder import Recorder, RetryRecorder
 from taskmaster.storage import state as module
 from taskmaster.usercode.source import Source
 
@@ -218,3 +219,51 @@ def test_a_failed_job_whose_methods_raise_is_recorded(start, error):
         failure, = run.recorder.failures.outstanding()
     assert failure.key == '<Odd without a repr>'
     assert failure.missing == 'it could not be pickled'
+
+
+# -- retried by kind ------------------------------------------------------
+
+def retry(path, kind):
+    source = Source(lambda last=None: iter(()), 'mod', '', 'mod.state')
+    recorder = RetryRecorder(source, str(path / 'mod.state'), kind)
+    try:
+        recorder.open()
+        return list(recorder.jobs()), recorder.retried
+    finally:
+        recorder.close()
+
+
+@pytest.fixture
+def two_kinds(start):
+    with start(list(range(1, 10))) as run:
+        for line, numbers in (3, (1, 2, 5)), (8, (7,)):
+            run.recorder.record([FailedJob(
+                number, number, f'ValueError: bad {number}',
+                f'  File "/srv/m.py", line {line}, in f\n', 'host:1', 1)
+                for number in numbers])
+        run.recorder.record([FailedJob(6, 6, 'KeyError: 6', '', 'host:1', 1)])
+        run.recorder.save(8, 8, False)
+
+
+@pytest.mark.parametrize('kind, jobs', [
+    (None, [1, 2, 5, 6, 7]), ('ValueError at m.py:3', [1, 2, 5]),
+    ('ValueError', [1, 2, 5, 7]), ('KeyError', [6])])
+def test_one_kind_is_retried_or_one_type(tmp_path, two_kinds, kind, jobs):
+    assert retry(tmp_path, kind) == (jobs, Retried(8, False))
+
+
+def test_a_kind_that_there_is_not(tmp_path, two_kinds):
+    with pytest.raises(UsageError) as caught:
+        retry(tmp_path, 'ValueError at m.py:4')
+    assert str(caught.value).endswith(
+        'there are: ValueError at m.py:3, KeyError, ValueError at m.py:8')
+
+
+def test_the_kinds_of_the_file(tmp_path, two_kinds, start):
+    with start([9]) as run:
+        path, kinds = run.recorder.kinds()
+    assert path == str(tmp_path / 'mod.failures')
+    assert [(kind['kind'], kind['count'], kind['last_key'])
+            for kind in kinds] == [('ValueError at m.py:3', 3, '5'),
+                                   ('KeyError', 1, '6'),
+                                   ('ValueError at m.py:8', 1, '7')]

@@ -10,6 +10,7 @@ import pytest
 from taskmaster import Taskmaster
 from taskmaster.cli import ctl, master, run, slave, spawn
 from taskmaster.cli.options import parser_of
+from taskmaster.cli.plain import plain
 from taskmaster.converters import MaxFailures
 from taskmaster.settings import (TABLE, Settings, converted, default_of,
                                  flags, from_python, made, of_script)
@@ -57,6 +58,19 @@ def test_the_help_says_default_and_unit():
     assert 'look for the master (default: 60 seconds)' in words
     words = ' '.join(parser('ctl').format_help().split())
     assert 'look for the master (default: 5 seconds)' in words
+
+
+@pytest.mark.parametrize('words, meant, rest', [
+    ([], False, []), (['--retry-failed'], True, []),
+    (['--retry-failed', 'a=1'], True, ['a=1']),
+    (['--retry-failed=ValueError at m.py:3'], 'ValueError at m.py:3', []),
+    (['--retry-failed=', 'a=1'], True, ['a=1'])])
+def test_a_flag_that_may_have_a_value_takes_no_word_for_it(
+        words, meant, rest):
+    for found in (parsed('run', *words),
+                  made(plain('run', ['m', '2', *words]), {})):
+        assert (found.retry_failed, list(found.arguments)) == (meant, rest)
+    assert from_python({'retry_failed': meant}).retry_failed == meant
 
 
 def test_key_and_key_file_are_one_or_the_other(capsys):

@@ -5,8 +5,8 @@ import logging
 import pytest
 from fakes import Clock
 
-from taskmaster.console import summary
-from taskmaster.console.summary import Outcome, Summary, reason
+from taskmaster.console.summary import Outcome, Retried, Summary, reason
+from taskmaster.storage.failures import Failure
 
 
 @pytest.fixture
@@ -30,26 +30,59 @@ def test_all_went_well(said):
         'slaves: 2', 'complete (exit code 0)']
 
 
-def test_the_most_frequent_errors(said):
+def failures(*kinds):
+    """Failed jobs: so many of each error, at a line of its own."""
+    numbers = iter(range(1, 1 << 30))
+    for error, times in kinds:
+        for _ in range(times):
+            number = next(numbers)
+            yield Failure(number, str(number), error,
+                          f'  File "/srv/m.py", line {len(error)}, in f\n',
+                          'host:1', 1, None)
+
+
+def test_the_most_frequent_kinds(said):
     clock = Clock()
     count = Summary(clock)
-    for error, times in [('ValueError: bad', 5), ('KeyError: 1', 2),
-                         ('OSError: disk', 7), ('KeyError: 2', 1)]:
-        count.add([error] * times)
+    count.add(failures(('ValueError: bad', 5), ('KeyError: 1', 2),
+                       ('OSError: disk', 7), ('TypeError', 1),
+                       ('KeyError: 23', 1)))
     clock.forward(1)
-    assert said(count, 100, 1, failed=16) == [
-        '100 jobs in 0:00:01 (100.00/s): 85 done, 15 failed, 0 done twice',
-        'failed: 7 x OSError: disk', 'failed: 5 x ValueError: bad',
-        'failed: 2 x KeyError: 1', '16 failed jobs are in x.failures',
+    assert said(count, 100, 1, failed=17) == [
+        '100 jobs in 0:00:01 (100.00/s): 84 done, 16 failed, 0 done twice',
+        'failed: 7 x OSError at m.py:13: disk (keys 8 to 14)',
+        'failed: 5 x ValueError at m.py:15: bad (keys 1 to 5)',
+        'failed: 2 x KeyError at m.py:11: 1 (keys 6 to 7)',
+        'and 2 kinds more; tm-ctl failures has all',
+        '17 failed jobs are in x.failures',
         'complete, but for the failed jobs (exit code 1)']
 
 
-def test_errors_that_all_differ_take_no_memory():
+def test_failures_as_they_come(caplog):
+    """The first of each kind, and then ten, a hundred ..."""
     count = Summary()
-    count.add(f'ValueError: row {n} ' + 'x' * 1000 for n in range(100_000))
-    assert len(count._kinds) == summary.KINDS + 1
-    assert count._kinds['ValueError'] == 100_000 - summary.KINDS
-    assert max(map(len, count._kinds)) <= 100
+    for failure in failures(('ValueError: bad', 1000), ('KeyError: 1', 9)):
+        count.add([failure])
+    assert [record.getMessage() for record in caplog.records] == [
+        'failed: job 1: ValueError: bad',
+        *(f'failed: {n} x ValueError at m.py:15: bad (keys 1 to {n})'
+          for n in (10, 100, 1000)),
+        'failed: job 1001: KeyError: 1']
+    assert count.failed == 1009
+    caplog.clear()
+    count.add([next(failures(('OSError: x', 1)))._replace(cause='IOError')])
+    assert caplog.messages == ['failed: job 1: OSError: x (at first IOError)']
+
+
+def test_a_retry_says_where_the_run_stands(said):
+    count = Summary()
+    count.add(failures(('ValueError: bad', 2)))
+    assert said(count, 470, 1, failed=2, retried=Retried(14584, False))[
+        -1] == ('retried 470: 468 done, 2 failed; the run itself stands at '
+                '14584 jobs; start again without --retry-failed to go on')
+    assert said(Summary(), 470, 0, retried=Retried(20, True))[-1] == (
+        'retried 470: 470 done, 0 failed; the run itself is complete, with '
+        '20 jobs')
 
 
 @pytest.mark.parametrize('code, given, text', [

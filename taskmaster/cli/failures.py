@@ -1,0 +1,99 @@
+"""`tm-ctl failures`: the failed jobs of a run by kind, with or without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import Any, Callable
+
+from ..console.kinds import OTHERS, Kinds
+from ..console.output import print_line, to_stderr
+from ..errors import TaskmasterError, Unreachable, UsageError
+from ..settings import Settings
+from ..storage.failures import FailuresFile
+from ..text import short
+from ..wire.messages import Failures, Refused
+from .finding import Found, find
+
+# Asks the master that was found; raises Unreachable.
+Ask = Callable[[Found, str], Any]
+
+# Kinds of which the traceback is shown to a person.
+TRACEBACKS = 10
+
+
+def run(settings: Settings, ask: Ask) -> int:
+    """Show them: of a file, of the master that runs, or of what it left."""
+    if settings.value is not None and settings.run is not None:
+        raise UsageError('give a file of failures or --run, not both')
+    found = (_of_file(_path(settings, settings.value))
+             if settings.value is not None else _of_run(settings, ask))
+    if settings.json:
+        print_line(json.dumps({'kinds': found.kinds}, indent=2))
+    else:
+        for line in _lines(found):
+            print_line(line)
+    return 0
+
+
+def _of_run(settings: Settings, ask: Ask) -> Failures:
+    name = settings.run
+    try:
+        found = find(settings)
+        if found.over is None:
+            reply = ask(found, 'failures')
+            if isinstance(reply, Refused):
+                raise TaskmasterError(reply.line, reply.code)
+            assert isinstance(reply, Failures)
+            return reply
+        left = found.over['failures_file']
+        if left is not None:        # by its record
+            return _of_file(left, needed=False)
+    except Unreachable:
+        if name is None:
+            raise
+    assert name is not None         # or none could be over
+    path = _path(settings, f'{name}.failures')
+    if not os.path.exists(path):
+        if os.path.exists(_path(settings, f'{name}.state')):
+            return Failures(path, [])
+        raise Unreachable(f'no master serves {short(name)}, and there is no '
+                          f'{short(name)}.failures here; give the file')
+    return _of_file(path)
+
+
+def _of_file(path: str, needed: bool = True) -> Failures:
+    """The kinds in a file; without one there are none, if it may lack."""
+    try:
+        return Failures(path, Kinds(FailuresFile(path).peek(
+            lambda row: to_stderr(f'tm-ctl: {path} is damaged in line {row}, '
+                                  'which is left out'))).report(True))
+    except FileNotFoundError:
+        if needed:
+            raise UsageError(f'there is no file {short(path)}') from None
+        return Failures(path, [])
+
+
+def _path(settings: Settings, name: str) -> str:
+    return os.path.join(settings.folder, name)
+
+
+def _lines(found: Failures) -> list[str]:
+    count = sum(kind['count'] for kind in found.kinds)
+    if not count:
+        return ['no failed jobs']
+    several = len(found.kinds) > 1
+    said = [f'{count} failed jobs of {len(found.kinds)} '
+            f'kind{"s"[:several]} in {found.file}']
+    for place, kind in enumerate(found.kinds):
+        said += ['', f"{kind['count']} x {kind['kind']} (first key "
+                     f"{kind['first_key']}, last {kind['last_key']})"]
+        if place < TRACEBACKS:
+            said += ['    ' + line
+                     for line in kind['traceback'].splitlines()]
+    first = found.kinds[0]['kind']
+    if first != OTHERS:
+        said += ['', 'when the cause is mended, these run again with '
+                     + shlex.quote(f'--retry-failed={first}')]
+    return said
