@@ -34,6 +34,7 @@ from ..wire.binding import bind
 from ..wire.server import Server
 from .feeder import Feeder
 from .jobqueue import JobQueue
+from .limits import Limits
 from .monitor import Monitor
 from .recorder import Recorder
 from .register import Register
@@ -73,10 +74,9 @@ class Master:
         self._local = settings.host is None and tls is None
         self._tls = tls
         self._progress = progress
-        self._limit = settings.limit
         self._verifies = settings.verify
-        self._max_runtime = settings.max_runtime
-        self._out_of_time = False
+        self._limits = Limits(self.queue, settings.limit,
+                              settings.max_runtime)
         self._timing = timing
         self._news = threading.Event()      # for the main thread
         self._ended = threading.Event()     # for the expirer
@@ -236,15 +236,7 @@ class Master:
     def _complete(self) -> bool:
         return (self.queue.complete and self._feeder.error is None
                 and not isinstance(self.said, Fault)
-                and not self._option)
-
-    @property
-    def _option(self) -> str:
-        """The option that ends the run, beyond which may be jobs; or ''."""
-        if not self.queue.complete:
-            return '--max-runtime' if self._out_of_time else ''
-        return ('--limit' if self._limit is not None
-                and self.queue.fed >= self._limit else '')
+                and not self._limits.option)
 
     def over(self) -> bool:
         """Return whether all is finished, or nothing more will be."""
@@ -266,7 +258,6 @@ class Master:
 
     def _watch(self) -> None:
         """Look at the run until it is over."""
-        self._began = time.monotonic()
         while not self._guarded(self._look, True):
             self._await_news(self._deadline)
         # If it was that which is at fault, without it.
@@ -279,14 +270,10 @@ class Master:
         self.queue.quiet.flush()
         if self._server is not None:
             self._server.quiet.flush()
-        if self.over():
-            return True
-        if (self._max_runtime is not None and not self.queue.draining
-                and time.monotonic() - self._began >= self._max_runtime):
-            self._out_of_time = True
-            log.info('--max-runtime: jobs in hand are finished and saved')
-            self.queue.drain('draining')
-        return False
+        over = self.over()
+        if not over:
+            self._limits.look()
+        return over
 
     def _guarded(self, act: Callable[[], Any], otherwise: Any = None) -> Any:
         """Return what ``act`` gives; what it raises unforeseen is a fault."""
@@ -331,7 +318,7 @@ class Master:
         outcome = Outcome(
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._option, isinstance(ended_by, Fault),
+            self.stopped_by, self._limits.option, isinstance(ended_by, Fault),
             self._recorder.retried)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())

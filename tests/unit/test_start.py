@@ -38,7 +38,7 @@ NEVER = {'argparse', 'ast', 'asyncio', 'concurrent.futures',
          'dataclasses', 'datetime', 'inspect', 'logging.config',
          'progressbar', 'shlex', 'ssl', 'unicodedata', 'encodings.idna'}
 # Of ours, at most: who needs one more says why in its commit.
-MOST = {'slave': 50, 'master': 77, 'run': 88, 'help': 28}
+MOST = {'slave': 50, 'master': 78, 'run': 89, 'help': 28}
 
 
 def loaded(line, folder):

@@ -1,0 +1,48 @@
+"""Limits of one start, by which it ends before its source does: resumably."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from .. import logs
+from .jobqueue import JobQueue
+
+log = logs.logger(__name__)
+
+
+class Limits:
+    """``jobs`` (`--limit`) and ``seconds`` (`--max-runtime`), or None.
+
+    The time begins at the first look.
+    """
+
+    def __init__(self, queue: JobQueue, jobs: int | None,
+                 seconds: float | None,
+                 clock: Callable[[], float] = time.monotonic):
+        self._queue = queue
+        self._jobs = jobs
+        self._seconds = seconds
+        self._clock = clock
+        self._until: float | None = None
+        self._out_of_time = False
+
+    @property
+    def option(self) -> str:
+        """The option that ends the run, beyond which may be jobs; or ''."""
+        if not self._queue.complete:
+            return '--max-runtime' if self._out_of_time else ''
+        return ('--limit' if self._jobs is not None
+                and self._queue.fed >= self._jobs else '')
+
+    def look(self) -> None:
+        """Drain the queue, if the time is over."""
+        if self._seconds is None or self._queue.draining:
+            return
+        now = self._clock()
+        if self._until is None:
+            self._until = now + self._seconds
+        if now >= self._until:
+            self._out_of_time = True
+            log.info('--max-runtime: jobs in hand are finished and saved')
+            self._queue.drain('draining')
