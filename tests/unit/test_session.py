@@ -28,8 +28,9 @@ def test_what_is_served_has_as_many_arguments():
 
 
 def test_nothing_else_is_served():
-    assert sorted(messages.REQUESTS) == ['control', 'exchange', 'give_back',
-                                         'hello', 'lost', 'status']
+    assert sorted(messages.REQUESTS) == ['control', 'exchange', 'failures',
+                                         'give_back', 'hello', 'lost',
+                                         'status']
 
 
 @pytest.mark.parametrize('module, welcome', [
