@@ -88,7 +88,7 @@ class Cluster:
                         also=FAR + NOTICE + also, on=host.command)
             for name, host in self.hosts.items()}
         for spawn in self.spawns.values():
-            spawn.says('^connected to the run', times=2)
+            spawn.says('connected to the run', times=2)
         work.touch('start')
 
     def in_the_middle(self, name):

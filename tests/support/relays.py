@@ -28,10 +28,10 @@ class Relay:
 
     def __init__(self, place, meddle=lambda data, to_master: data,
                  wrap=lambda sock: sock, onward=lambda sock: sock,
-                 address=('127.0.0.1', 0)):
+                 address=('127.0.0.1', 0), family=socket.AF_INET):
         self._place, self._meddle = place, meddle
         self._wrap, self._onward = wrap, onward
-        self._listener = socket.create_server(address)
+        self._listener = socket.create_server(address, family=family)
         self.address = self._listener.getsockname()
         self._pairs = []
         self.count = 0              # connections

@@ -3,17 +3,21 @@
 BETWEEN=1000 damages at so many random places.
 """
 
+import json
 import os
+import pickle
 import random
+import socket
 import threading
 from contextlib import closing, suppress
 
 import pytest
-from fakes import KEY, RUN, Background, greet, until
-from relays import Frames, Relay, damaged
+from fakes import KEY, RUN, Background, greet, take, until
+from relays import LENGTH, Frames, Relay, damaged
 
 from taskmaster.errors import KeyRefused, TaskmasterError
 from taskmaster.master.jobqueue import JobQueue
+from taskmaster.master.session import Session
 from taskmaster.settings import Settings
 from taskmaster.slave.link import Identity
 from taskmaster.slave.slave import Slave
@@ -21,6 +25,9 @@ from taskmaster.timing import STANDARD
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire import client
 from taskmaster.wire.connection import MAC_BYTES
+from taskmaster.wire.listener import UnixListener
+from taskmaster.wire.server import Manager
+from taskmaster.wire.unix import Name
 
 PLACES = int(os.environ.get('BETWEEN', 12))
 JOBS = 300
@@ -102,6 +109,132 @@ def test_no_job_is_altered_and_none_is_lost(serve, kind, often):
         assert set(done) == set(jobs)
         assert queue.counts().failed == 0 and not queue.unrecorded()
         assert queue.watermark()[0] == JOBS
+
+
+# -- who passes the proof on, and then speaks itself ----------------------
+
+def frame(message):
+    body = json.dumps(message).encode()
+    return LENGTH.pack(len(body)) + body
+
+
+@pytest.fixture
+def many(serve):
+    """The queue of a run with jobs to skip, and its server."""
+    queue = JobQueue(100, RUN)
+    for job in range(1, 101):
+        queue.put(job)
+    return queue, serve(queue)
+
+
+def test_in_the_place_of_a_slave_nothing_is_skipped(many):
+    """As soon as the slave has its lease, all is said to be done."""
+    queue, server = many
+    with Relay(server.address) as relay:
+        with closing(client.connect(relay.address, KEY)) as link:
+            greet(link)
+            take(link, 100)
+            relay.to_master(frame(['queue', 'exchange', [
+                [RUN, [[1, 100]], [], []], 0, False, 0], {}]) + bytes(16))
+            with pytest.raises((EOFError, OSError)):
+                take(link)
+    assert queue.watermark() == (0, None) and queue.counts().finished == 0
+
+
+@pytest.mark.parametrize('said', [
+    frame(['queue', 'control', [None, 'stop', None], {}]),
+    frame(['queue', 'hello', [['s', 'n', 1, None, None, None, [], None]],
+           {}])])
+def test_in_the_place_of_tm_ctl_nothing_is_steered(many, said):
+    """It proves the key as slaves do, and so is worth as much."""
+    queue, server = many
+    steered = []
+    queue.control = lambda *what: steered.append(what) or ''
+    server._open_session = lambda: Session(queue, queue)
+    with Relay(server.address) as relay:
+        with closing(client.connect(relay.address, KEY)) as link:
+            relay.to_master(said + bytes(16))
+            with pytest.raises((EOFError, OSError)):
+                link.call('control', None, 'pause', None)
+    assert not steered and not queue.sessions
+
+
+def test_no_answer_of_its_own_to_tm_ctl(many):
+    _, server = many
+    with Relay(server.address) as relay:
+        with closing(client.connect(relay.address, KEY)) as link:
+            relay.to_slave(frame(['#RETURN', ['said', 'all is well']])
+                           + bytes(16))
+            with pytest.raises(EOFError, match='changed'):
+                link.call('control', None, 'stop', None)
+
+
+def test_no_pickle_of_its_own_to_a_slave(many, tmp_path):
+    """It lets the slave ask, and answers before the master does."""
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'exploded'),)
+
+    _, server = many
+    head = json.dumps(['#RETURN', ['lease', 0.1, 1, 1]]).encode()
+    body = head + b'\n' + pickle.dumps([Bomb()])
+
+    def meddle(data, to_master):
+        if b'"exchange"' in data:
+            relay.to_slave(LENGTH.pack(len(body)) + body + bytes(16))
+            return b''
+        return data
+
+    with Relay(server.address, meddle) as relay:
+        with closing(client.connect(relay.address, KEY)) as link:
+            greet(link)
+            with pytest.raises(EOFError, match='changed'):
+                take(link)              # which would unpickle it
+    assert not (tmp_path / 'exploded').exists()
+
+
+def test_who_squats_on_the_port_is_not_even_asked(serve, queue, tmp_path):
+    """A relay there leads to the master; but its socket comes first."""
+    server = serve(queue, path=tmp_path / 'sock')
+    with Relay(server.address) as relay:
+        places = [str(tmp_path / 'sock'), relay.address]
+        with closing(client.connect(places, KEY)) as link:
+            greet(link)
+            assert link._conn.is_unix
+        assert relay.count == 0
+
+
+def test_nor_does_it_get_in_while_the_master_is_down(tmp_path, caplog):
+    """To another master's socket it is of another channel."""
+    queue = JobQueue(10, RUN)
+    server = Manager(('127.0.0.1', 0), KEY).get_server()
+    server.local = UnixListener(Name(str(tmp_path / 'sock')))
+    server.start(lambda: Session(queue))
+    try:
+        with Relay(str(tmp_path / 'sock')) as relay:
+            places = [str(tmp_path / 'not-there'), relay.address]
+            with pytest.raises((EOFError, OSError)):
+                client.connect(places, KEY)
+            assert relay.count == 1
+    finally:
+        server.stop()
+    assert 'is between' in caplog.text and not queue.sessions
+
+
+def test_localhost_is_never_the_other_family(serve, queue):
+    """Where [::1] is somebody else's, at the very same port."""
+    server = serve(queue, host='localhost')
+    try:
+        relay = Relay(server.address, address=('::1', server.address[1]),
+                      family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f'no IPv6 here: {error}')
+    with relay:
+        with closing(client.connect(('localhost', server.address[1]),
+                                    KEY)) as link:
+            greet(link)
+            assert link._conn.sock.getpeername()[0] == '127.0.0.1'
+        assert relay.count == 0
 
 
 # -- who ends TLS, or leaves it out ---------------------------------------
