@@ -186,8 +186,10 @@ class Dispatcher:
                 self._awaited[slave] = None
                 if len(self._awaited) > AWAITED:
                     del self._awaited[next(iter(self._awaited))]
-            self._waiters.wake_all()
-            self._changed()
+            if lost:                    # or it would wake all for nothing
+                self._waiters.wake_all()
+            if lost or not awaited:
+                self._changed()
         self._say(lost)
 
     def give_back(self, slave: str, start: str, ranges: Sequence[Range],
@@ -199,9 +201,10 @@ class Dispatcher:
                     or self._sessions.get(slave) is not session
                     or self._ledger.heard(slave, self._clock()) is None):
                 return Unknown()
-            self._ledger.give_back(slave, ranges)
-            self._waiters.wake_all()
-            self._changed()
+            if ranges:                  # or it would wake all for nothing
+                self._ledger.give_back(slave, ranges)
+                self._waiters.wake_all()
+                self._changed()
             return Nothing(self._gate.held)
 
     def expire(self) -> None:

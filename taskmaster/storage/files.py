@@ -96,9 +96,11 @@ def open_ours(system: System, path: str, flags: int, mode: int = 0o600) -> int:
             raise NotOurs(path, 'it is a link') from error
         raise
     # Once more, of what is open: another may have been put there since.
-    if not _is_trusted(os.fstat(fd)):
+    try:
+        _check(os.fstat(fd), path)
+    except NotOurs:
         system.close(fd)
-        raise NotOurs(path, FOREIGN)
+        raise
     return fd
 
 

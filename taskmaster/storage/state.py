@@ -189,6 +189,8 @@ class StateFile:
         except (BlockingIOError, PermissionError):
             holder = self.system.pread(fd, 200, 0).decode('utf-8', 'replace')
             raise self._locked(short(holder)) from None
+        if os.fstat(fd).st_nlink > 1:
+            return          # a link that others made to some file of ours
         mine = f'pid {os.getpid()} on {socket.gethostname()}\n'.encode()
         self.system.pwrite(fd, mine, 0)
         self.system.ftruncate(fd, len(mine))

@@ -4,7 +4,9 @@ A socket with deadlines, JSON instead of pickle, and bytes (the jobs) only from
 the master to a slave.  A frame is its length (8 bytes, big-endian), a JSON
 document, and, if bytes go with it, a newline and the bytes.  Once the key is
 proved in clear over TCP a MAC follows (see `Mac`), and nothing of a frame is
-looked at before that was checked.
+looked at before that was checked.  A length above UNPROVED has a MAC of its
+own, just after it, or whoever is between could have the peer take in all
+that its memory holds.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from .messages import Payload
 
 CHUNK = 1 << 20         # bytes; no more is allocated on a peer's word
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
+UNPROVED = 16 << 20     # bytes taken in before anything of a frame is proved
 MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
 _BLOCK = 64             # bytes of a block of SHA-256
 NEWS = 0.1              # seconds, at least, between two calls of `progress`
@@ -165,7 +168,11 @@ class Connection:
             pass
 
     def send_bytes(self, body: bytes, tail: Payload = Payload()) -> None:
-        parts = [struct.pack('!Q', len(body) + tail.size) + body, *tail]
+        size = len(body) + tail.size
+        head = struct.pack('!Q', size)
+        if self._macs is not None and size > UNPROVED:
+            head += self._macs[0].next([head])
+        parts = [head + body, *tail]
         if self._macs is not None:
             parts.append(self._macs[0].next(parts))
         self._write(parts)
@@ -232,11 +239,21 @@ class Connection:
             raise BadMessage(f'a frame of {size} bytes')
         if self.large is not None:
             self.large.begin(self, size)
+        if self._macs is None:
+            return self._read(size)
+        if size > UNPROVED:
+            head += self._proved(head)
         body = self._read(size)
-        if self._macs is not None and not hmac.compare_digest(
-                self._read(MAC_BYTES), self._macs[1].next((head, body))):
-            raise BadMessage('a frame that was changed on its way')
+        self._proved(head, body)
         return body
+
+    def _proved(self, *parts: bytes | bytearray) -> bytes | bytearray:
+        """The MAC that comes next, which is of these parts."""
+        assert self._macs is not None
+        mac = self._read(MAC_BYTES)
+        if not hmac.compare_digest(mac, self._macs[1].next(parts)):
+            raise BadMessage('a frame that was changed on its way')
+        return mac
 
     def _read(self, size: int) -> bytes | bytearray:
         """Exactly so many bytes, however many they are said to be."""

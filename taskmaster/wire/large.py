@@ -13,7 +13,7 @@ from typing import Iterator, Protocol
 
 from .fields import RANGES, TEXT, TRACEBACK, BadMessage
 
-LARGE = 1 << 16             # bytes; what is smaller is not counted
+LARGE = 1 << 14             # bytes; what is smaller is not counted
 MOST = 32 << 20             # bytes that are under way at a time
 FAILURES = 20               # in a report, as slaves make them
 # Lists, objects and items in a request: all ranges, and each character of

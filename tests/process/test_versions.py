@@ -1,12 +1,18 @@
-"""A master on one Python, its slaves on another."""
+"""A master and its slaves on two Pythons, or of two versions."""
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 from programs import NUMBERS
+
+from taskmaster import __version__
+from taskmaster.wire.handshake import OLD_FIRST
+from taskmaster.wire.messages import PROTOCOL
 
 
 def another():
@@ -75,3 +81,51 @@ def handle_job(row):
     versions = [(work.path / name).read_text()
                 for name in ('master', 'slave')]
     assert versions[0] != versions[1]
+
+
+# The number of what is said, patched before anything has looked at it.
+PATCHED = '''
+import sys
+from taskmaster.wire import messages
+messages.PROTOCOL += int(sys.argv.pop(1))
+from taskmaster.cli.{name} import main
+main()
+'''
+
+
+@pytest.mark.parametrize('master', [0, 1])
+def test_one_speaks_a_newer_protocol(work, master):
+    """Whichever it is: at once, with both versions in the line."""
+    work.write('migrate.py', NUMBERS)
+
+    def start(name, by, *words):
+        return work.program(sys.executable, '-c', PATCHED.format(name=name),
+                            str(by), *words)
+
+    serving = start('master', master, 'migrate', '--host=127.0.0.1:0')
+    others = [start(name, 1 - master, *words, serving.host)
+              for name, words in (('slave', ['migrate']),
+                                  ('ctl', ['status']))]
+    spoken = [f'protocol {PROTOCOL + by}' for by in (master, 1 - master)]
+    for other in others:
+        assert other.code() == 76
+        line = other.err.splitlines()[-1]
+        assert line.count(f'taskmaster {__version__} ({spoken[0]})') == 1
+        assert f'{__version__} ({spoken[1]})' in line
+    said = serving.says('^warning: .* was refused: .*')[0]
+    assert all(number in said for number in spoken)
+    serving.stop()
+    assert serving.code() == -signal.SIGINT and not work.lines('done')
+
+
+def test_a_slave_of_before_there_were_versions(work):
+    """Its first bytes are never answered; that is said once an address."""
+    work.write('migrate.py', NUMBERS)
+    master = work.start('master', 'migrate')
+    for _ in range(3):
+        with socket.create_connection(('127.0.0.1', master.port), 30) as old:
+            old.sendall(OLD_FIRST)
+            assert old.recv(1) == b''
+    master.stop()
+    assert master.code() == -signal.SIGINT
+    assert master.err.count('is of an older version') == 1

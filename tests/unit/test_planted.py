@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from taskmaster.errors import ConfigError
+from taskmaster.errors import ConfigError, Locked
+from taskmaster.storage import files
 from taskmaster.storage.failures import Failure, FailuresFile
 from taskmaster.storage.state import (Checkpoint, StateFile, _checksum,
                                       _render)
@@ -161,6 +162,29 @@ def test_an_old_one_of_another_is_not_replaced(folder):
         state(folder).set_aside()
     assert (folder / 'm.state').exists()
     assert os.stat(folder / 'm.state.old').st_uid == OTHER
+
+
+def test_a_second_name_of_a_file_of_ours_is_not_written_over(folder):
+    """Where the system lets others make one (fs.protected_hardlinks)."""
+    ours = folder / 'ours'
+    ours.write_bytes(SECRET)
+    os.link(ours, folder / 'm.state.lock')
+    file = state(folder)
+    file.lock()
+    with pytest.raises(Locked):
+        state(folder).lock()
+    file.close()
+    assert ours.read_bytes() == SECRET
+
+
+def test_what_is_put_in_the_place_after_a_look_is_refused(folder,
+                                                          monkeypatch):
+    """Of root, so that the owner is no reason."""
+    path = folder / 'm.state'
+    path.mkdir()
+    monkeypatch.setattr(files, 'check_ours', lambda path: None)
+    with pytest.raises(ConfigError, match='it is a directory'):
+        use_state(folder)
 
 
 def test_leftovers_of_another_are_left(folder):

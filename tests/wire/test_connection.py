@@ -14,7 +14,8 @@ from fakes import LONG, Background, Clock
 from taskmaster.address import name_of
 from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
-from taskmaster.wire.connection import CHUNK, NEWS, PARTS, Connection
+from taskmaster.wire.connection import (CHUNK, MAC_BYTES, NEWS, PARTS,
+                                        UNPROVED, Connection, Mac)
 from taskmaster.wire.messages import BadMessage, Payload
 
 
@@ -318,3 +319,42 @@ def test_a_message_of_no_bytes_is_plain_json(pair):
     one.send(('#RETURN', ['x', Payload()]))
     size, = struct.unpack('!Q', raw(other).recv(8))
     assert json.loads(raw(other).recv(size)) == ['#RETURN', ['x']]
+
+
+# -- MACs -----------------------------------------------------------------
+
+def sealed(pair):
+    one, other = pair
+    one.seal(b'a' * 32, b'b' * 32)
+    other.seal(b'b' * 32, b'a' * 32)
+    return pair
+
+
+def test_frames_of_all_sizes_are_proved(pair, monkeypatch):
+    """A length above the limit has a MAC of its own."""
+    monkeypatch.setattr(connection, 'UNPROVED', 100)
+    one, other = sealed(pair)
+    for size in 0, 50, 99, 100, 101, 5000, 10, 2 * CHUNK, 1:
+        sending = Background(one.send_bytes, b'', Payload([pattern(size)]))
+        assert other.recv_bytes() == pattern(size)
+        sending.result()
+
+
+@pytest.mark.parametrize('size', [UNPROVED + 1, 1 << 40, (1 << 64) - 1])
+def test_a_large_length_is_proved_before_anything_is_taken_in(pair, size):
+    """Whoever is between may say any, and send as much."""
+    one, other = sealed(pair)
+    raw(one).sendall(struct.pack('!Q', size) + bytes(MAC_BYTES))
+    receiving = Background(other.recv)      # and waits for no more
+    with pytest.raises(BadMessage, match='changed'):
+        receiving.result()
+
+
+def test_the_mac_of_a_length_is_not_that_of_a_frame(pair, monkeypatch):
+    """Each has a number of its own: none fits in another's place."""
+    one, other = sealed(pair)
+    monkeypatch.setattr(connection, 'UNPROVED', 100)
+    head = struct.pack('!Q', 200)
+    raw(one).sendall(head + Mac(b'a' * 32).next([head, pattern(200)]))
+    with pytest.raises(BadMessage, match='changed'):
+        other.recv()
