@@ -34,7 +34,6 @@ GROUND = set(LAYERS[-1])
 DOORS = {
     'supervisor': {'slave.parent', 'slave.watchdog'},
     'wire': {'storage.files'},
-    'usercode': {'storage.codec'},
     'iterators': {'storage.codec'},
     '__init__': {'api'},
     '__main__': {'cli'},
