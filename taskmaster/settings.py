@@ -2,8 +2,8 @@
 
 A field of `Settings` gives a setting its name, its type and its default; the
 `Setting` beside it gives the rest.  The parsers of the scripts and their help
-are made from this table.  The keywords of `Taskmaster(...)` and the README's
-table of options are held against it by tests.
+are made from this table.  The keywords of `Taskmaster(...)` and the table of
+options in `docs/reference.md` are held against it by tests.
 """
 
 # No `from __future__ import annotations`: the table is read from them.

@@ -15,7 +15,7 @@ from taskmaster.converters import MaxFailures
 from taskmaster.settings import (TABLE, Settings, converted, default_of,
                                  flags, from_python, made, of_script)
 
-README = Path(__file__).parents[2] / 'README.md'
+REFERENCE = Path(__file__).parents[2] / 'docs' / 'reference.md'
 SCRIPTS = {module.SCRIPT.name: module.SCRIPT
            for module in (master, slave, spawn, run, ctl)}
 WORDS = {'master': ['m'], 'slave': ['m'], 'spawn': ['m', '2'],
@@ -190,11 +190,11 @@ def test_key_or_key_file_from_python():
         from_python({'key': 'a', 'key_file': 'b'})
 
 
-# -- the README -----------------------------------------------------------
+# -- the reference --------------------------------------------------------
 
-def test_the_table_of_the_readme():
+def test_the_table_of_the_reference():
     """Each flag stands in it once, with the scripts that take it."""
-    text = README.read_text()
+    text = REFERENCE.read_text()
     table = text.partition('## Options')[2].partition('\n## ')[0]
     stated = {}
     for row in re.findall(r'^\| `--.*\|$', table, re.M):
