@@ -24,8 +24,9 @@ import sys
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NoReturn, Protocol
+from typing import Any, Callable, Iterator, NoReturn
 
+from .records import Protocol
 from .text import traceback_of
 
 # Held back in the thread that forks until a child has handlers of its own.

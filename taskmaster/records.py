@@ -1,4 +1,4 @@
-"""`NamedTuple` in a third of the time that the library's takes.
+"""`NamedTuple` and `Protocol` in a third of the time of the library's.
 
 A script makes fifty such classes before it does anything.  That of `typing`
 compiles the annotation of each field, which nobody reads here; this one makes
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
+    from typing import Protocol as Protocol
 else:
     from collections import namedtuple
 
@@ -33,3 +34,6 @@ else:
             return made
 
     NamedTuple = type.__new__(_Maker, 'NamedTuple', (), {})
+
+    class Protocol:
+        """What another class is to have; nobody asks while it runs."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import NoReturn, Sequence
 
-from ..address import address
-from ..console.output import new_progress
-from ..console.signals import Signals
 from ..settings import Settings
-from ..usercode.naming import parse_arguments
 from ..timing import STANDARD, Timing
-from ..wire.key import key_of
 from .script import Script, main_of, served
 
 
 def run(settings: Settings, timing: Timing) -> int:
+    from ..address import address
+    from ..console.output import new_progress
+    from ..console.signals import Signals
+    from ..usercode.naming import parse_arguments
+    from ..wire.key import key_of
+
     # First, as it may load a module that the current folder has too.
     shown = None if settings.dry_run else new_progress(settings)
     # And before the module may change the folder.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import signal
 from typing import NoReturn, Sequence
 
-from ..address import address
-from ..console.output import new_progress, printer
-from ..console.signals import Signals
 from ..errors import UsageError
 from ..settings import Settings
-from ..usercode.naming import parse_arguments
 from ..timing import STANDARD, Timing
-from ..wire.key import key_of
 from .script import Script, main_of, served
 
 
 def run(settings: Settings, timing: Timing) -> int:
+    from ..address import address
+    from ..console.output import new_progress, printer
+    from ..console.signals import Signals
+    from ..usercode.naming import parse_arguments
+    from ..wire.key import key_of
+
     if ':' in settings.target:
         raise UsageError('tm-run takes a module or a file; name the '
                          'functions with --get-jobs and --handle-job')

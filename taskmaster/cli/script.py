@@ -1,27 +1,23 @@
-"""What the five scripts share: from the command line to the exit code."""
+"""What the five scripts share: from the command line to the exit code.
+
+What a person who asks for help need not wait for is imported after that.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Callable, NoReturn, Protocol, Sequence
+from typing import TYPE_CHECKING, Callable, NoReturn, Sequence
 
-from .. import logs
-from ..console.ending import Ending, Stopped
-from ..console.output import (fill_descriptors, pass_on_error,
-                              set_up_logging, to_stderr)
-from ..console.signals import guard
 from ..errors import Fault, TaskmasterError, need_the_gil
-from ..records import NamedTuple
+from ..records import NamedTuple, Protocol
 from ..settings import ENV_KEY, ENV_PARENT, Settings, made
 from ..timing import Timing
 from .plain import plain
 
 if TYPE_CHECKING:
     from ..wire.tls import Context
-
-log = logs.logger(__name__)
 
 
 class Script(NamedTuple):
@@ -73,11 +69,14 @@ def served(runner: Runner) -> int:
 def ended(code: int, signalled: int | None) -> int:
     """Return the code; raises Stopped where a signal has stopped the run."""
     if signalled is not None:
+        from ..console.ending import Stopped
         raise Stopped(signalled)
     return code
 
 
 def say(lines: Sequence[str]) -> None:
+    from .. import logs
+    log = logs.logger(__name__)
     for line in lines:
         log.info('%s', line)
 
@@ -85,10 +84,6 @@ def say(lines: Sequence[str]) -> None:
 def main_of(script: Script, arguments: Sequence[str] | None,
             timing: Timing) -> NoReturn:
     """Parse, run, and exit with the code of what came of it."""
-    fill_descriptors()
-    guard()
-    # Before what the operator's code registers.
-    ending = Ending(supervised=ENV_PARENT in os.environ)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)    # until it is ours
     if arguments is None:
@@ -98,6 +93,13 @@ def main_of(script: Script, arguments: Sequence[str] | None,
         from .options import parser_of      # with argparse
         values = vars(parser_of(script.name, script.about, script.examples)
                       .parse_intermixed_args(arguments))
+    from ..console.ending import Ending, Stopped
+    from ..console.output import fill_descriptors, set_up_logging
+    from ..console.signals import guard
+    fill_descriptors()
+    guard()
+    # Before what the operator's code registers.
+    ending = Ending(supervised=ENV_PARENT in os.environ)
     settings = made(values)
     who = f'tm-{script.name}'
     os.environ.pop(ENV_KEY, None)       # not for what the operator starts
@@ -118,6 +120,8 @@ def main_of(script: Script, arguments: Sequence[str] | None,
 
 def show(error: TaskmasterError, who: str) -> int:
     """Tell the person of an error; return its exit code."""
+    from .. import logs
+    from ..console.output import pass_on_error, to_stderr
     traceback = getattr(error, 'traceback', '')
     if logs.speaker:        # its brothers may have the same to say
         import json

@@ -7,10 +7,11 @@ Every argument was checked, field by field, before it gets here (see
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol, Sequence
+from typing import Any, Sequence
 
 from .. import logs
 from ..errors import ConfigError
+from ..records import Protocol
 from ..text import short
 from ..usercode.naming import checked, module_of
 from ..wire.fields import BadMessage, Range

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
-from stat import S_ISDIR, S_ISLNK, S_ISREG
 import time
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, Iterable
 
 from ..errors import ConfigError, SaveError, TaskmasterError
@@ -229,10 +230,12 @@ def unwritable(path: str, error: OSError) -> TaskmasterError:
 
 def to_iso(seconds: float) -> str:
     """Unix seconds as text that a person can read, in UTC."""
-    whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
     # As `datetime` has it, which takes a while to load.
-    return (time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))
-            + (f'.{micro:06}' if micro else '') + '+00:00')
+    part, whole = math.modf(seconds)
+    more, micros = divmod(round(part * 1e6), 1_000_000)
+    whole += more
+    text = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))
+    return f'{text}.{micros:06}+00:00' if micros else f'{text}+00:00'
 
 
 def from_iso(text: str) -> float:

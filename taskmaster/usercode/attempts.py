@@ -14,11 +14,11 @@ from __future__ import annotations
 import functools
 import itertools
 import types
-from typing import Any, Callable, Generator, Iterator, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator
 
 from .. import logs
 from ..forks import end_child, is_child
-from ..records import NamedTuple
+from ..records import NamedTuple, Protocol
 from ..text import summary
 from ..timing import Timing, jitter
 from .signature import Function
@@ -103,7 +103,8 @@ class Again(NamedTuple):
 
 # It yields what to call the function with, Again or a Pause, and is sent
 # what that raised, or None.
-Plan = Generator[Any, 'BaseException | None', Any]
+if TYPE_CHECKING:
+    Plan = Generator[Any, 'BaseException | None', Any]
 END = object()
 
 

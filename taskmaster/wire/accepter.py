@@ -19,9 +19,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from typing import Any, Callable, Protocol, Sequence
+from typing import Any, Callable, Sequence
 
 from .. import forks
+from ..records import Protocol
 from ..timing import Timing
 from .connection import Connection
 from .gate import Gate

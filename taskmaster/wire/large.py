@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import Iterator, Protocol
+from typing import Iterator
 
+from ..records import Protocol
 from .fields import RANGES, TEXT, TRACEBACK, BadMessage
 
 LARGE = 1 << 14             # bytes; what is smaller is not counted
