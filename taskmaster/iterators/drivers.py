@@ -159,7 +159,7 @@ def find(connection: Any, parameters: Sequence[Any] | Mapping[str, Any]
 
 def no_autocommit(remedy: str) -> OperatorError:
     return OperatorError(
-        'keyset wants a connection that is in autocommit mode: this one '
+        'a walk wants a connection that is in autocommit mode: this one '
         'would hold a transaction open for as long as the walk takes, which '
         'keeps the database from cleaning up, and may hide what others '
         f'commit meanwhile; {remedy}')

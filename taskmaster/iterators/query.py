@@ -93,13 +93,13 @@ def borders(connection: Any, query: str, name: str, last: Any, step: int,
     See `between.ranges`.
     """
     check_step(step)
+    query = getattr(query, 'text', query)       # SQLAlchemy's text()
     driver = drivers.find(connection, parameters)
     if driver is None or not query:
         raise OperatorError('ranges needs a connection to a database, and a '
                             'query')
     last = _parts(last, [name])[0] if last else None
-    pages = _Query(driver, getattr(query, 'text', query), [_name(name)],
-                   False, step)
+    pages = _Query(driver, query, [_name(name)], False, step)
 
     def fetch(last: Any, limit: int) -> Page:
         """The keys of first, last and next row; at the last both as a row."""

@@ -7,7 +7,7 @@ from test_walks import PAIRS, PAIRS_OF_KEYS, QUERY, WORDS, walks
 from walks import ALL, REFUSED, Case, Table, check
 
 from taskmaster.errors import OperatorError
-from taskmaster.iterators import keyset
+from taskmaster.iterators import keyset, ranges
 
 sqlalchemy = pytest.importorskip('sqlalchemy', '2.0')
 
@@ -104,3 +104,15 @@ def test_an_engine_that_is_in_autocommit_mode(options):
         Table(executor(db), Case({'id': 'INT'}, [1, 2, 3]), '?')
         assert [row.id for row in keyset(db, QUERY, key='id')] == [1, 2, 3]
     engine.dispose()
+
+
+def test_ranges(db):
+    execute = executor(db)
+    table = Table(execute, Case({'id': 'INT'}, list(range(1, 40))), '?')
+    assert len(table.numbers) == 39
+    query = sqlalchemy.text('SELECT id FROM walked WHERE id > :least')
+    found = list(ranges(db, query, key='id', step=7,
+                        parameters={'least': 3}))
+    assert found[0] == (4, 10) and found[-1] == (39, 39)
+    assert list(ranges(db, query, key='id', step=7, last=found[2].pk,
+                       parameters={'least': 3})) == found[3:]
