@@ -28,6 +28,8 @@ from .waiters import Waiters
 
 # Of so many pages a queue consists when it is full.
 PAGES = 4
+# Jobs that may be ready for workers that have none, however heavy they are.
+FEW = 16
 # Lines of one kind about slaves, in ten seconds.
 LINES = 50
 
@@ -270,10 +272,11 @@ class JobQueue:
         are not to weigh too much.  But each worker may have one, however
         heavy it is, or one that is stuck would stall the others.
         """
-        in_hand = self._ledger.pieces.jobs
-        most = self.weight.held() - in_hand
+        in_hand, held = self._ledger.pieces.jobs, self.weight.held()
+        most = held - in_hand
         if most < self.maxsize:
-            most = max(most, self._ledger.slaves.workers + 1 - in_hand)
+            most = max(most, min(self._ledger.slaves.workers + 1 - in_hand,
+                                 max(held, FEW)))   # they say how many
         return min(self.maxsize, most)
 
     def _has_room(self) -> bool:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.hunt
 FAR = '''
 from taskmaster.supervisor import child
 
-TIMING = TIMING._replace(expiry=2.0)
+TIMING = TIMING._replace(expiry=2.0, user_timeout=2.0)
 child.MAIN = __file__
 '''
 

@@ -10,10 +10,11 @@ from fakes import KEY, RUN, Direct, greet, introduction, report, take
 
 from taskmaster.master import dispatcher
 from taskmaster.master.jobqueue import LINES, JobQueue
+from taskmaster.master.lease_size import QUEUE_BYTES
 from taskmaster.master.leasing import OF_ONE
 from taskmaster.wire import client
 from taskmaster.wire.fields import RANGES, BadMessage
-from taskmaster.wire.messages import ID, Jobs, Wait
+from taskmaster.wire.messages import ID, WORKERS, Jobs, Wait
 
 SIZE = 20
 
@@ -93,6 +94,14 @@ def test_so_many_successors_are_awaited(queue, monkeypatch):
     assert queue.sessions == 5
     greet(Direct(queue), 'next', after='s19')
     assert queue.sessions == 4 + 1
+
+
+def test_who_says_that_it_has_many_workers_fills_no_memory():
+    """Each may have a job, but not all of them wait in the queue."""
+    queue = JobQueue(10_000, RUN)
+    queue.weight.observe(1, QUEUE_BYTES // 100)
+    greet(Direct(queue), workers=WORKERS)
+    assert queue.page()[1] <= 100 and queue._most() == 100
 
 
 def test_ids_are_short(queue):
