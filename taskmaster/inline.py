@@ -11,6 +11,7 @@ import asyncio
 import bdb
 import os
 import pickle
+import signal
 import socket
 import time
 from functools import partial
@@ -30,6 +31,7 @@ from .settings import Settings
 from .slave.chunk import Chunk, Lease
 from .text import summary, traceback_of
 from .usercode.handler import Handler
+from .timing import STANDARD
 from .usercode.signature import Function
 from .usercode.source import (MUTABLE, Source, after_last, opened, raised,
                               same_again)
@@ -89,7 +91,7 @@ class Inline:
         recorder.open()
         try:
             self._progress.start(recorder.count)
-            code = None
+            code, interrupted = None, False
             try:
                 if self._handler.is_async:
                     from .usercode.loop import Loop
@@ -102,7 +104,8 @@ class Inline:
                 recorder.finish()
                 code = EX_FAILED_JOBS if recorder.failed else 0
                 return code
-            except bdb.BdbQuit:
+            except (bdb.BdbQuit, KeyboardInterrupt):
+                interrupted = True
                 raise KeyboardInterrupt from None
             except TaskmasterError as error:
                 code = error.exit_code
@@ -113,13 +116,24 @@ class Inline:
                         self._save()
                 finally:
                     self._progress.finish(self._status())
-                    if code is not None:
-                        self._summary.say(Outcome(
-                            code, self._finished, recorder.failed,
-                            recorder.failures.path, option=self._option,
-                            retried=recorder.retried))
+                    if code is not None or interrupted:
+                        self._say(code)
         finally:
             recorder.close()
+
+    def _say(self, code: int | None) -> None:
+        """Say how it went; without a code Ctrl-C has ended it."""
+        recorder = self._recorder
+        outcome = Outcome(
+            code or 0, self._finished, recorder.failed,
+            recorder.failures.path, option=self._option,
+            stopped_by=None if code is not None else signal.SIGINT,
+            retried=recorder.retried)
+        self._summary.say(outcome)
+        if code is None and recorder.saved:
+            log.info('%s', recorder.saved)
+        recorder.source.end(self._summary.document(
+            recorder.source.name, outcome), STANDARD.finished)
 
     def _work(self) -> None:
         with self._handler.set_up() as tools:

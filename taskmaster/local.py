@@ -39,6 +39,8 @@ class Local:
         self._count = settings.slaves
         self._master = make_master(source, address, key, progress, settings,
                                    settings.host is None, timing)
+        self.saved = self._master.saved
+        self._master.speaks_last = False    # what slaves end with counts too
         bound = self._master.open()
         self._supervisor = Supervisor(
             Starter(slave_command(handler, bound, settings), key, settings,
@@ -55,6 +57,18 @@ class Local:
 
     def run(self) -> int:
         """As `Master.run`."""
+        code = 0
+        try:
+            code = self._with_theirs()
+            return code
+        except TaskmasterError as error:
+            code = error.exit_code
+            raise
+        finally:
+            self._master.finished(code)
+
+    def _with_theirs(self) -> int:
+        """As `_run`, but how the slaves have ended counts too."""
         try:
             code = self._run()
         except TooManyFailures as error:

@@ -86,6 +86,8 @@ class _Times(NamedTuple):
     fault: float = 0.25
     # Between two calls of the operator's throttle.
     throttle: float = 1.0
+    # How long the operator's `finished` may take.
+    finished: float = 10.0
     # Without a job from get_jobs, until that is said.
     quiet: float = 10.0
     # In one slave's hands, until a job is named.

@@ -33,7 +33,8 @@ def run(settings: Settings, timing: Timing) -> int:
                          settings, timing=timing)
     master.open()
     Signals(master.stop, master.tell,
-            lambda: master.stopped_from_afar, master.fail).install()
+            lambda: master.stopped_from_afar, master.fail,
+            saved=master.saved).install()
     return served(master)
 
 

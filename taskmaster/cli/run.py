@@ -60,7 +60,7 @@ def run(settings: Settings, timing: Timing) -> int:
     local = Local(source, handler, address(settings.host),
                   secret, shown, printer(shown), settings, timing=timing)
     Signals(local.stop, local.tell, local.stopped_from_afar, local.fail,
-            local.kill).install()
+            local.kill, saved=local.saved).install()
     return served(local)
 
 

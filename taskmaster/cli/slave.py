@@ -106,8 +106,9 @@ def run(settings: Settings, timing: Timing) -> int:
     def stop(number: int) -> None:
         stopped.append(number)
         slave.leave()
-        log.info('stopping: jobs that are begun are finished first; once '
-                 'more to stop at once')
+        (log.debug if logs.speaker else log.info)(      # its parent says it
+            'stopping: jobs that are begun are finished first; once more to '
+            'stop at once')
 
     Signals(stop, lambda: say(slave.doing()), failed=slave.fail).install()
     try:    # It shows the stacks even when a handler holds the GIL.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, Sequence
+from typing import Collection, NoReturn, Sequence
 
 from .. import logs
 from ..address import address
@@ -53,6 +53,8 @@ def run(settings: Settings, timing: Timing) -> int:
 
     def stop(number: int) -> None:
         stopped.append(number)
+        log.info('stopping: jobs that are begun are finished first; once '
+                 'more to stop at once')
         supervisor.stop()
 
     Signals(stop, lambda: say(supervisor.doing()), failed=supervisor.fail,
@@ -62,8 +64,21 @@ def run(settings: Settings, timing: Timing) -> int:
     supervisor.close()
     if supervisor.error is not None:
         raise supervisor.error
+    log.info('%s', how(supervisor.told))
     return ended(max(supervisor.codes, default=0),
                  stopped[0] if stopped else None)
+
+
+def how(told: Collection[int]) -> str:
+    """Return how the run has ended, by what slaves have been told."""
+    from ..slave.parent import FAILED, LIMITED, OVER
+    if OVER[0] not in told:
+        return 'the slaves have ended before the run'
+    if FAILED[0] in told:
+        return 'the run has failed; its master says why'
+    if LIMITED[0] in told:
+        return 'the run has ended before its source; start it again to go on'
+    return 'the run is complete'
 
 
 SCRIPT = Script(

@@ -21,7 +21,7 @@ import warnings
 from types import FrameType
 from typing import Any, Callable, Collection
 
-from .. import forks
+from .. import forks, logs
 from ..errors import TaskmasterError, descriptor_closed
 from ..service import Service
 
@@ -72,8 +72,9 @@ class Signals:
     and SIGHUP, but for those ``ignored``; ``tell`` is called there too, at
     each SIGUSR1; ``stopped()`` says whether somebody else has asked for a
     drain already; ``failed`` is called with a fault of ours.  ``last()`` is
-    the last that is done when a second one ends the process; it takes no
-    locks.  All else is to be used on the main thread.
+    the last that is done when a second one ends the process, and ``saved()``
+    what is said then; they take no locks.  All else is to be used on the main
+    thread.
 
     A forked child has the handlers of the operator, or of before, and no
     wake-up descriptor of ours.
@@ -84,12 +85,14 @@ class Signals:
                  stopped: Callable[[], bool] = lambda: False,
                  failed: Callable[[TaskmasterError], None] = lambda e: None,
                  last: Callable[[], None] = lambda: None,
-                 ignored: Collection[int] = IGNORED):
+                 ignored: Collection[int] = IGNORED,
+                 saved: Callable[[], str] = lambda: ''):
         self._stop = stop
         self._stopped = stopped
         self._tell = tell
         self._failed = failed
         self._last = last
+        self._saved = saved
         self._ours = [number for number in STOPPING if number not in ignored]
         if tell is not None:
             self._ours.append(signal.SIGUSR1)
@@ -143,7 +146,7 @@ class Signals:
         if number != signal.SIGUSR1:
             self._count += 1
             if self._count > 1 or self._stopped():
-                self._last()
+                self._end_by(number)
                 die_by(number)
             self._take_wakeup()
         try:
@@ -174,8 +177,21 @@ class Signals:
             threading.Timer(AT_ONCE, self._end, (number,)).start()
 
     def _end(self, number: int) -> None:
-        self._last()
+        self._end_by(number)
         os._exit(128 + number)
+
+    def _end_by(self, number: int) -> None:
+        """Do the last, and say so past all that may hold a lock."""
+        self._last()
+        said = '; '.join(filter(None, [
+            f'stopped by {signal.Signals(number).name}',
+            'start again to go on', self._saved()]))
+        try:        # it may be in the middle of the status line
+            start = '\r\n' if os.isatty(2) else ''
+            os.write(2, f'{start}{logs.stamp()}{said}\n'.encode(
+                errors='backslashreplace'))
+        except OSError:
+            pass
 
 
 class _Count:

@@ -123,6 +123,16 @@ class Summary:
     def _frequent(self) -> list[Kind]:
         return [] if self._kinds is None else self._kinds.frequent()
 
+    def document(self, run: str, outcome: Outcome) -> dict[str, Any]:
+        """Return how the run of that name has ended: for `finished`."""
+        return {
+            'run': run, 'state': state_of(outcome),
+            'exit_code': shown_code(outcome), 'reason': reason(outcome),
+            'jobs': outcome.finished,
+            'done': outcome.finished - self.failed, 'failed': self.failed,
+            'twice': outcome.twice, 'seconds': self.seconds,
+            'kinds': self.by_kind}
+
     def say(self, outcome: Outcome) -> None:
         """Log how the start went, and why it has ended."""
         finished = outcome.finished

@@ -6,23 +6,20 @@ import time
 from typing import Callable
 
 from .. import logs
+from ..settings import Settings
 from .jobqueue import JobQueue
 
 log = logs.logger(__name__)
 
 
 class Limits:
-    """``jobs`` (`--limit`) and ``seconds`` (`--max-runtime`), or None.
+    """`--limit` in jobs, `--max-runtime` in seconds from the first look."""
 
-    The time begins at the first look.
-    """
-
-    def __init__(self, queue: JobQueue, jobs: int | None,
-                 seconds: float | None,
+    def __init__(self, queue: JobQueue, settings: Settings,
                  clock: Callable[[], float] = time.monotonic):
         self._queue = queue
-        self._jobs = jobs
-        self._seconds = seconds
+        self._jobs = settings.limit
+        self._seconds = settings.max_runtime
         self._clock = clock
         self._until: float | None = None
         self._out_of_time = False

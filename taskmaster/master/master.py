@@ -21,7 +21,6 @@ from .. import logs
 from ..address import Address, name_of
 from ..console.output import fill_descriptors
 from ..console.progress import Progress
-from ..console.status import lines
 from ..console.summary import Outcome, Summary
 from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
                       TooManyFailures)
@@ -29,8 +28,8 @@ from ..service import Service
 from ..settings import Settings
 from ..text import summary
 from ..timing import STANDARD, Timing
-from ..wire.messages import (COMPLETE, PAUSE, RATE, STOP, STOPPED,
-                             Failures)
+from ..wire.messages import (COMPLETE, FAILED, LIMITED, PAUSE, RATE, STOP,
+                             STOPPED, Failures)
 from ..wire.binding import bind
 from ..wire.server import Server
 from .feeder import Feeder
@@ -63,6 +62,9 @@ class Master:
         self.stopped_by: int | None = None          # a signal
         self.stopped_from_afar = False              # by `tm-ctl stop`
         self.said: TaskmasterError | None = None    # ends the run; logged
+        self.speaks_last = True     # nobody else calls `finished`
+        self._ended_as: Outcome | None = None
+        self.saved = lambda: recorder.saved     # up to where; it waits not
         self.queue = JobQueue(settings.size, secrets.token_hex(8),
                               recorder.source.name,
                               settings.max_failures.reached,
@@ -76,8 +78,7 @@ class Master:
         self._tls = tls
         self._progress = progress
         self._verifies = settings.verify
-        self._limits = Limits(self.queue, settings.limit,
-                              settings.max_runtime)
+        self._limits = Limits(self.queue, settings)
         self._timing = timing
         self._news = threading.Event()      # for the main thread
         self._ended = threading.Event()     # for the expirer
@@ -91,6 +92,8 @@ class Master:
                                   settings.rate, timing)
         self._monitor = Monitor(self.queue, recorder, self._throttle,
                                 settings.total, timing, self._summary)
+        self.report = self._monitor.report      # as `session.Steered`
+        self.tell = self._monitor.tell
         self._register = Register(timing)
 
     def open(self) -> Address:
@@ -137,8 +140,7 @@ class Master:
             self.queue.hold('pause', 'paused')
         server.start(lambda: Session(self.queue, self, self._verifies),
                      self._tls, self.fail, self._timing)
-        log.info("Taskmaster server running on '%s'",
-                 name_of(server.address))
+        log.info("Taskmaster server running on '%s'", name_of(server.address))
         self._progress.start(self._recorder.count)
         saver = self._serve('saver', self._saver.loop)
         self._serve('expirer', self._keep_expiring)
@@ -157,7 +159,21 @@ class Master:
         self._guarded(lambda: self._saver.save(self._complete))
         server.stop(self._farewell())
         self._progress.finish(self._monitor.status())
-        return self._outcome()
+        self._saver.finish()
+        error = gravest(self._saver.trouble, self._feeder.error, self.said)
+        code = self._outcome(error)
+        if self.speaks_last:
+            self.finished(code)
+        if error is not None:
+            raise error
+        return code
+
+    def finished(self, code: int) -> None:
+        """Call the operator's `finished`: the run has ended with that code."""
+        if self._ended_as is not None:
+            self._recorder.source.end(self._summary.document(
+                self._recorder.source.name,
+                self._ended_as._replace(code=code)), self._timing.finished)
 
     def stop(self, number: int) -> None:
         """Drain because of a signal; any thread may call this."""
@@ -212,26 +228,23 @@ class Master:
         self.queue.quiet.info('%s (tm-ctl)', said)
         return said
 
-    def report(self, most: int | None = None) -> dict[str, Any]:
-        """As `session.Steered`: what `tm-ctl status --json` shows."""
-        return self._monitor.report(most)
-
     def failures(self) -> Failures:
         """As `session.Steered`: what `tm-ctl failures` shows."""
         return Failures(*self._recorder.kinds())
-
-    def tell(self) -> None:
-        """Say what is going on, on SIGUSR1; any thread may call this."""
-        for line in lines(self.report()):
-            log.info('%s', line)
 
     # -- the end ----------------------------------------------------------
 
     @property
     def stopped(self) -> bool:
         """Whether slaves are told to wait for the next start."""
-        return (self.stopped_by is not None
-                or self._saver.trouble is not None)
+        return self._how == STOPPED
+
+    @property
+    def _how(self) -> str:
+        """What slaves are told of the end."""
+        return (STOPPED if self.stopped_by or self._saver.trouble
+                else FAILED if self.said or self._feeder.error
+                else LIMITED if self._limits.option else COMPLETE)
 
     @property
     def _complete(self) -> bool:
@@ -294,7 +307,7 @@ class Master:
 
         Return how long others may be waited for.
         """
-        self.queue.finish(STOPPED if self.stopped else COMPLETE)
+        self.queue.finish(self._how)
         deadline = time.monotonic() + (
             self._timing.farewell if self._deadline is None
             else self._timing.fault)
@@ -309,23 +322,19 @@ class Master:
         self._news.wait(max(left, 0))
         self._news.clear()
 
-    def _outcome(self) -> int:
-        """Return the exit code, or raise what it is for; say how it went."""
-        self._saver.finish()
-        code = EX_FAILED_JOBS if self._recorder.failed else 0
-        ended_by = gravest(self._saver.trouble, self._feeder.error, self.said)
-        if ended_by is not None:
-            code = ended_by.exit_code
+    def _outcome(self, error: TaskmasterError | None) -> int:
+        """Return the exit code; say how it went."""
+        code = (error.exit_code if error is not None
+                else EX_FAILED_JOBS if self._recorder.failed else 0)
         counts = self.queue.counts()
         outcome = Outcome(
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._limits.option, isinstance(ended_by, Fault),
+            self.stopped_by, self._limits.option, isinstance(error, Fault),
             self._recorder.retried)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
-        if ended_by is not None:
-            raise ended_by
+        self._ended_as = outcome
         return code
 
     # -- threads ----------------------------------------------------------

@@ -12,6 +12,7 @@ from .. import __version__, logs
 from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
                             state_text)
 from ..console.summary import Summary
+from ..console.status import lines
 from ..storage.files import to_iso
 from ..text import NAME, short, summary
 from ..timing import Timing
@@ -114,6 +115,11 @@ class Monitor:
                       counts.slaves, self._recorder.failed
                       + counts.unrecorded, state, self._total, since,
                       self._recorder.paused or self._queue.draining)
+
+    def tell(self) -> None:
+        """Say what is going on, on SIGUSR1; any thread may call this."""
+        for line in lines(self.report()):
+            log.info('%s', line)
 
     def report(self, most: int | None = None) -> dict[str, Any]:
         """Return what `tm-ctl status --json` shows, of ``most`` slaves.

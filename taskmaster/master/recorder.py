@@ -43,6 +43,8 @@ class Recorder:
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
         # Told of each failure that is written down.
         self.recorded: Callable[[list[Failure]], None] = lambda failures: None
+        # Up to which key is saved: of a person who stops the run at once.
+        self.saved = ''
         self.paused = False         # by `tm-ctl pause`, until it is resumed
         # Called before jobs that are not to be together in a list.
         self.singly: Callable[[], None] = lambda: None
@@ -148,6 +150,7 @@ class Recorder:
         self._saved, self._watermark = None, (count, key)
         self.state.save(Checkpoint(key, *new, time.time(), self._first))
         self._saved = new
+        self.saved = f'saved up to key {short(safe_repr(key))}'
         log.debug('saved: %d jobs up to key %s, %d failed', count,
                   short(safe_repr(key)), self.failed)
 
@@ -189,6 +192,7 @@ class Recorder:
                            found.paused)
             self.paused = found.paused
             self._watermark = found.count, found.key
+            self.saved = f'saved up to key {short(safe_repr(found.key))}'
             self._first = found.first
 
     def _forget(self) -> None:

@@ -18,13 +18,17 @@ from ..errors import ConfigError, TaskmasterError, Unreachable
 from ..records import NamedTuple
 from ..text import summary
 from ..timing import STANDARD, Timing, jitter
+from ..wire import messages
 from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,
                              Refused, Reply, Stranger, Wait)
 from .backlog import Backlog
-from .parent import CONNECTED, OVER
+from .parent import CONNECTED, FAILED, LIMITED, OVER
 from .watchdog import Watchdog
 
 log = logs.logger(__name__)
+
+# What the parent is told of how the run has ended, where it is not complete.
+HOW = {messages.FAILED: FAILED, messages.LIMITED: LIMITED}
 
 # From here on the pauses between two attempts to connect grow no more.
 MOST_DOUBLINGS = 10
@@ -237,6 +241,10 @@ class LinkLoop:
             log.info('the master was stopped')
             raise EOFError('the master was stopped')
         else:
+            if isinstance(reply, Over):
+                log.info('the run is over: %s', reply.how)
+                if reply.how in HOW:
+                    self._tell(HOW[reply.how])
             self._tell(OVER)
             return False
         return True

@@ -29,6 +29,8 @@ ENV_CHECK = 'TASKMASTER_CHECK'
 
 # What a child may tell; one that exits without is not believed.
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'
+# How the run has ended, where it is not complete.
+FAILED, LIMITED = b'!', b':'
 
 
 def watch_parent(environ: MutableMapping[str, str],

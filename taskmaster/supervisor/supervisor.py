@@ -113,6 +113,7 @@ class Supervisor:
                  lost: Lost = lambda id, jobs, awaited: None,
                  timing: Timing = STANDARD):
         self.codes: list[int] = []      # of the children that ended for good
+        self.told: set[int] = set()     # what they have told of the end
         self.error: TaskmasterError | None = None
         self._starter = starter
         self._changed = changed
@@ -230,6 +231,7 @@ class Supervisor:
         while not self._stopping.is_set():
             id = secrets.token_hex(8)
             end = self._run(slot, id)
+            self.told.update(end.told)
             step = slot.ended(id, end, self._stopping.is_set())
             none = step.code is not None
             if step.lost:

@@ -32,7 +32,8 @@ class Source:
                  get_key: Callable[[Any], Any] | None = None,
                  resumable: bool = True,
                  count_jobs: Callable[..., Any] | None = None,
-                 throttle: Callable[[], Any] | None = None):
+                 throttle: Callable[[], Any] | None = None,
+                 finished: Callable[[dict[str, Any]], Any] | None = None):
         self.name = name
         self.path = path
         self.state_name = state_name
@@ -44,6 +45,7 @@ class Source:
         self._lock = threading.Lock()
         self._asked: list[tuple[Any, Any]] = []     # jobs, and their keys
         self.throttle = throttle        # a reason to hold back, or nothing
+        self.finished = finished        # told how the run has ended
         self.count = (None if count_jobs is None else
                       partial(count_jobs, **self.arguments))
 
@@ -52,6 +54,12 @@ class Source:
         self.name = naming.check_name(self.name)
         self.state_name = naming.check_state_file(self.state_name)
         return self
+
+    def end(self, how: dict[str, Any], seconds: float) -> None:
+        """Call `finished`, if there is one, and wait so long for it."""
+        if self.finished is not None:
+            from .ending import tell
+            tell(self.finished, how, seconds)
 
     def open(self, **last: Any) -> Iterable[Any]:
         """Call `get_jobs`; ``last=KEY`` is given when a run is resumed."""
@@ -173,7 +181,8 @@ def from_iterable(jobs: Iterable[Any], handler: Target) -> Source:
 def _optional(module: types.ModuleType | None, name: str) -> dict[str, Any]:
     """Return the operator's optional functions; None where there is none."""
     found = {function: targets.attribute(module, function)
-             for function in ('get_key', 'count_jobs', 'throttle')}
+             for function in ('get_key', 'count_jobs', 'throttle',
+                              'finished')}
     for function, value in found.items():
         if value is not None and not callable(value):
             raise ConfigError(f'{function} in {name} is no function')

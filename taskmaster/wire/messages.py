@@ -39,7 +39,8 @@ from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
 
 PROTOCOL = 3                # raised by every change of what is said here
 
-COMPLETE, STOPPED = ENDS = 'complete', 'stopped'
+COMPLETE, STOPPED, FAILED, LIMITED = ENDS = (
+    'complete', 'stopped', 'failed', 'limited')
 PAUSE, RESUME, RATE, STOP = COMMANDS = 'pause', 'resume', 'rate', 'stop'
 
 PICKLE = 5          # the protocol that every Python from 3.8 on reads
@@ -240,7 +241,7 @@ class Recall(NamedTuple):
 
 
 class Over(NamedTuple):
-    """The run is over: ``how`` is COMPLETE or STOPPED."""
+    """The run is over: ``how`` is one of ENDS."""
 
     how: str
 

@@ -382,3 +382,55 @@ def setup():
     assert run.code() == 70
     assert run.err.count('tm-slave: setup raised ValueError: no such') == 1
     assert run.err.count('Traceback') == 1
+
+
+def test_a_second_signal_says_up_to_where_it_is_saved(work):
+    work.write('migrate.py', BLOCKS)
+    run = work.start('run', 'migrate', '1')
+    eventually(lambda: work.has('here'))
+    eventually(lambda: work.has('migrate.state')
+               and work.state()['key'] == 299)
+    run.stop()
+    run.send(signal.SIGINT)
+    assert run.code() == -signal.SIGINT
+    run.says('^stopped by SIGINT; start again to go on; saved up to key 299$')
+
+
+def test_ctrl_c_under_inline_says_up_to_where_it_is_saved(work):
+    work.write('migrate.py', BLOCKS + '''
+
+def finished(summary):
+    print(summary['state'], summary['exit_code'], summary['jobs'])
+''')
+    run = work.start('run', 'migrate', '1', '--inline', host=None)
+    eventually(lambda: work.has('here'))
+    run.send(signal.SIGINT)
+    assert run.code() == -signal.SIGINT
+    assert run.err.splitlines()[-2:] == [
+        'stopped by SIGINT; start again to go on', 'saved up to key 299']
+    assert run.out == 'stopped 130 299\n'
+
+
+@pytest.mark.parametrize('words, end', [
+    ((), 'the run is complete'),
+    (('--limit=3',), 'the run has ended before its source; start it again'),
+    (('--max-failures=1',), 'the run has failed; its master says why')])
+def test_spawn_says_how_the_run_ended(work, words, end):
+    work.write('migrate.py', NUMBERS + '''
+def handle_job(job):
+    if job == 5:
+        raise ValueError('bad row')
+    record(job)
+
+
+def finished(summary):
+    record(summary['state'])
+''')
+    master = work.start('master', 'migrate', 'count=10', *words)
+    spawn = work.finish('spawn', 'migrate', '1', master.host)
+    master.code()
+    assert spawn.code() == 0
+    assert spawn.err.splitlines()[-1].startswith(end)
+    assert work.lines('done')[-1] == {
+        '': 'complete', '--limit=3': 'stopped', '--max-failures=1': 'failed'}[
+            ''.join(words)]

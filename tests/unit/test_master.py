@@ -25,8 +25,8 @@ from taskmaster.settings import Settings
 from taskmaster.storage.state import StateFile
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.source import Source
-from taskmaster.wire.messages import (COMPLETE, RATE, STOP, STOPPED, Jobs,
-                                      Over, Recall, Wait)
+from taskmaster.wire.messages import (FAILED, LIMITED, RATE, STOP, STOPPED,
+                                      Jobs, Over, Recall, Wait)
 
 QUICK = STANDARD._replace(tick=0.01, save=0.02, farewell=2.0,
                           throttle=0.01)
@@ -45,9 +45,11 @@ def make(tmp_path, caplog, monkeypatch):
     made = []
 
     def master(get_jobs=numbers, recorder=Recorder, timing=QUICK,
-               count_jobs=None, throttle=None, get_key=None, **settings):
+               count_jobs=None, throttle=None, get_key=None, finished=None,
+               **settings):
         source = Source(get_jobs, 'mod', '', 'mod.state', get_key=get_key,
-                        count_jobs=count_jobs, throttle=throttle)
+                        count_jobs=count_jobs, throttle=throttle,
+                        finished=finished)
         kept = recorder(source, str(tmp_path / 'mod.state'))
         one = Master(kept, ('127.0.0.1', 0), b'a key', Progress(None),
                      Settings(**settings), timing=timing)
@@ -151,7 +153,7 @@ def test_a_time_limit_waits_for_what_is_in_hand(make, tmp_path, caplog):
     assert not master.over()
     last = given.first + given.size - 1
     slave.ask(done=[(given.first, last)])
-    assert slave.work() == Over(COMPLETE)       # it is no stop by a signal
+    assert slave.work() == Over(LIMITED)        # it is no stop by a signal
     assert running.result() == 0
     saved = state(tmp_path)
     assert saved.key == last and not saved.complete
@@ -399,6 +401,62 @@ def test_functions_that_raise_are_the_operators(make, caplog, error):
     assert running.result() == 0
 
 
+# -- the last word --------------------------------------------------------
+
+def test_finished_is_told_how_it_went(make, tmp_path):
+    told = []
+
+    def look(how):
+        assert state(tmp_path).complete     # it is saved by now
+        told.append(how)
+
+    assert finished(make(finished=look), bad={3, 7}) == 1
+    how, = told
+    assert how.pop('seconds') > 0
+    kind, = how.pop('kinds')
+    assert (kind['count'], kind['first_key'], kind['last_key']) == (
+        2, '3', '7')
+    assert how == {
+        'run': 'mod', 'state': 'complete', 'exit_code': 1, 'reason':
+        'complete, but for the failed jobs (exit code 1)', 'jobs': 20,
+        'done': 18, 'failed': 2, 'twice': 0}
+
+
+@pytest.mark.parametrize('end, how, code', [
+    (lambda master: master.stop(15), 'stopped', 143),
+    (lambda master: master.control(STOP, None), 'stopped', 143),
+    (lambda master: master.fail(OperatorError('no')), 'failed', 70)])
+def test_finished_whatever_the_end(make, end, how, code):
+    told = []
+    master = make(finished=told.append)
+    running = Background(master.run)
+    slave = Slave(master)
+    end(master)
+    slave.work()
+    try:
+        running.result()
+    except OperatorError:
+        pass
+    assert [(one['state'], one['exit_code']) for one in told] == [(how, code)]
+
+
+def test_what_finished_raises_is_said_and_changes_nothing(make, caplog):
+    def raises(how):
+        raise SystemExit('no such channel')
+
+    assert finished(make(finished=raises)) == 0
+    assert 'finished raised SystemExit: no such channel' in caplog.text
+
+
+def test_finished_is_not_waited_for_for_ever(make, caplog):
+    go_on = threading.Event()
+    master = make(finished=lambda how: go_on.wait(LONG),
+                  timing=QUICK._replace(finished=0.02))
+    assert finished(master) == 0
+    assert 'finished has not returned in 0.02 s' in caplog.text
+    go_on.set()
+
+
 # -- a fault in any thread ------------------------------------------------
 
 class Planted(BaseException):
@@ -529,4 +587,4 @@ def test_a_fault_waits_but_briefly_for_what_is_in_hand(make, tmp_path):
     with pytest.raises(Fault):
         running.result()
     assert state(tmp_path).key == 3
-    assert slave.ask() == Over(COMPLETE)
+    assert slave.ask() == Over(FAILED)
