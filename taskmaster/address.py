@@ -13,7 +13,9 @@ Address = tuple[str, int]
 
 
 def address(text: str | None) -> Address:
-    """Read ``HOST[:PORT]`` or ``[HOST]:PORT``; '' or None is the default.
+    """Read ``HOST[:PORT]``, ``[HOST]:PORT`` or ``PORT``: digits alone.
+
+    '' or None is the default.
 
     Raises UsageError.
     """
@@ -23,6 +25,8 @@ def address(text: str | None) -> Address:
         if not bracket or port and not port.startswith(':'):
             raise _no_address(text)
         port = port[1:]
+    elif text.isdecimal():
+        host, port = '', text
     elif text.count(':') > 1:               # a bare IPv6 address
         host, port = text, ''
     else:

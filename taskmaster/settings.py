@@ -48,6 +48,16 @@ WORKS = 'slave spawn run'               # what has handlers
 KEEPS = 'spawn run'                     # what keeps slaves alive
 
 FLOOD = 'jobs a second'
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:          # macOS
+        return os.cpu_count() or 1
+
+
 FILE = 'FILE'
 
 
@@ -68,8 +78,9 @@ class Settings(NamedTuple):
         'tm-run it may name the function too, as in module:function',
         metavar='TARGET', word='1', python=False)] = ''
     slaves: Annotated[int, Setting(
-        KEEPS, 'how many slaves', as_positive, word='1',
-        python=False)] = 2
+        KEEPS, 'how many slaves, if that is digits alone: as many as there '
+        'are cores, where it is not given', as_positive, word='?',
+        python=False, elsewhere=dict.fromkeys(KEEPS.split(), cores()))] = 2
     arguments: Annotated[Tuple[str, ...], Setting(
         RUNS, 'keyword arguments for get_jobs', metavar='NAME=VALUE',
         word='*', python=False)] = ()
@@ -205,6 +216,15 @@ def of_script(script: str) -> Dict[str, Setting]:
     """Return the settings that a script takes: 'master', 'slave' ..."""
     return {name: setting for name, setting in TABLE.items()
             if script in setting.scripts}
+
+
+def is_for(setting: Setting, word: str) -> bool:
+    """Return whether a word on the command line is of this setting.
+
+    One that may lack and is a number takes digits alone.
+    """
+    return (setting.word != '?' or setting.convert not in NUMBERS
+            or word.isdecimal())
 
 
 def default_of(name: str, script: str) -> Any:

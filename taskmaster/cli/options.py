@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, Collection, NoReturn, Sequence
 
 from .. import __version__
+from ..errors import EX_USAGE
 from ..settings import Setting, default_of, flag_of, of_script
 
 
 class Parser(argparse.ArgumentParser):
-    """``bare`` is what flags mean to which no value need be given."""
+    """``bare`` is what flags mean to which no value need be given.
+
+    ``valued`` are the flags that have one; ``count`` is what is the second
+    word, if the second is not digits alone.
+    """
 
     bare: dict[str, str] = {}
+    valued: Collection[str] = ()
+    count = ''
 
     def parse_intermixed_args(self, args: Any = None,
                               namespace: Any = None) -> Any:
-        """As ever, but a word after such a flag is not its value."""
-        words = sys.argv[1:] if args is None else args
+        """As ever, but a word after a bare flag is not its value."""
         return super().parse_intermixed_args(
-            [f'{word}={self.bare[word]}' if word in self.bare else word
-             for word in words], namespace)
+            self._whole(sys.argv[1:] if args is None else args), namespace)
+
+    def _whole(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with all that may be left out."""
+        found: list[str] = []
+        words: list[int] = []
+        value = False               # the next one is that of a flag
+        for argument in arguments:
+            if not value and not argument.startswith('-'):
+                words.append(len(found))
+            value = not value and argument in self.valued
+            found.append(f'{argument}={self.bare[argument]}'
+                         if argument in self.bare else argument)
+        if self.count and words and not (
+                len(words) > 1 and found[words[1]].isdecimal()):
+            found.insert(words[0] + 1, self.count)
+        return found
 
     def error(self, message: str) -> NoReturn:
-        # It is not required, though the library says so of intermixed ones.
-        super().error(message.replace(', NAME=VALUE', ''))
+        # They are not required, though the library says so of intermixed ones.
+        message = message.replace(', NAME=VALUE', '').replace(', N', '')
+        self.exit(EX_USAGE, f'{self.prog}: {message}; see {self.prog} '
+                            '--help\n')
 
 
 def parser_of(script: str, about: str, examples: str) -> Parser:
@@ -40,6 +63,11 @@ def parser_of(script: str, about: str, examples: str) -> Parser:
     parser.bare = {flag_of(name): setting.bare
                    for name, setting in settings.items()
                    if setting.bare is not None}
+    parser.valued = {flag_of(name) for name, setting in settings.items()
+                     if not setting.word and setting.convert is not None
+                     and setting.bare is None}
+    if 'slaves' in settings:
+        parser.count = str(default_of('slaves', script))
     groups = {setting.rather: parser.add_mutually_exclusive_group()
               for setting in settings.values() if setting.rather}
     for name, setting in settings.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from ..settings import Setting, default_of, of_script
+from ..settings import Setting, default_of, is_for, of_script
 
 
 def plain(script: str, arguments: Sequence[str]) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ def plain(script: str, arguments: Sequence[str]) -> dict[str, Any] | None:
             if setting.word == '*':
                 values[name] = [_converted(setting, word) for word in words]
                 words = []
-            elif setting.word and words:
+            elif setting.word and words and is_for(setting, words[0]):
                 values[name] = _converted(setting, words.pop(0))
             elif setting.word == '1' or typed.keys() >= {name, setting.rather}:
                 return None

@@ -176,7 +176,7 @@ class Ledger:
         """Renew all that a slave holds; None when it must say hello."""
         slave = self.slaves.get(id)
         if slave is not None:
-            slave.heard = now
+            slave.hear(now)
         return slave
 
     def drop(self, id: str, now: float) -> None:

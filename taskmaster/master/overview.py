@@ -31,7 +31,7 @@ class SlaveReport(NamedTuple):
     connected: bool
     done: int
     failed: int
-    rate: float         # jobs a second since its hello
+    rate: float         # jobs a second, of the last seconds
     in_hand: int
     oldest: float | None        # seconds that it has had a lease, at most
 
@@ -62,7 +62,7 @@ def slaves(ledger: Ledger, now: float,
     found = sorted(found) if most is None else nsmallest(most, found)
     return [SlaveReport(
         slave.name, slave.workers, slave.dropped is None, slave.done,
-        slave.failed, slave.done / max(now - slave.since, 1e-9),
+        slave.failed, slave.rate(now),
         slave.in_hand, slave.age(now)) for _, _, slave in found]
 
 

@@ -10,6 +10,8 @@ from ..wire.fields import Range
 if TYPE_CHECKING:
     from .pieces import Piece
 
+# Seconds that a slave's rate looks back: so many, or twice as many.
+WINDOW = 2.5
 # Slaves that have gone, of which the last report is still known.
 REPORTS = 1000
 # Ranges that are known of a last report: seldom has one as many.
@@ -31,12 +33,25 @@ class Slave:
         self.in_hand = 0                # jobs
         self.isolated = 0               # pieces in hand that go alone
         self.done = 0                   # jobs, as reported
+        # When so many were done: some seconds ago, and since then.
+        self.marks = (now, 0), (now, 0)
         self.failed = 0
         # What it holds, by when that was leased, the oldest first.
         self.leases: OrderedDict[float, OrderedDict[Piece, None]] = (
             OrderedDict())
         self.claims: set[Piece] = set()     # it may still keep these
         self.turns: dict[object, int] = {}   # up to which it refused all
+
+    def hear(self, now: float) -> None:
+        """It has said something, and so it lives."""
+        self.heard = now
+        if now - self.marks[1][0] >= WINDOW:
+            self.marks = self.marks[1], (now, self.done)
+
+    def rate(self, now: float) -> float:
+        """Return the jobs a second of the last seconds."""
+        since, done = self.marks[0]
+        return (self.done - done) / max(now - since, 1e-9)
 
     @property
     def pieces(self) -> list[Piece]:

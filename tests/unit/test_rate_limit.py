@@ -52,7 +52,8 @@ def status(**fields):
 def test_the_status_of_nothing_special():
     assert lines(status()) == [
         'run:     mod', 'state:   running', 'jobs:    10 finished, 1 failed',
-        'rate:    12.35/s', 'queue:   3 of 9 (slower: source)', 'slaves:  0']
+        'rate:    12.35/s', 'queue:   3 of 9 (bottleneck: source)',
+        'slaves:  0']
 
 
 def test_all_there_is_to_say():

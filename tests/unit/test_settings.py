@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from taskmaster import Taskmaster
+from taskmaster.address import address
 from taskmaster.cli import ctl, master, run, slave, spawn
 from taskmaster.cli.options import parser_of
 from taskmaster.cli.plain import plain
 from taskmaster.converters import MaxFailures
-from taskmaster.settings import (TABLE, Settings, converted, default_of,
-                                 flags, from_python, made, of_script)
+from taskmaster.errors import UsageError
+from taskmaster.settings import (TABLE, Settings, converted, cores,
+                                 default_of, flags, from_python, made,
+                                 of_script)
 
 REFERENCE = Path(__file__).parents[2] / 'docs' / 'reference.md'
 SCRIPTS = {module.SCRIPT.name: module.SCRIPT
@@ -71,6 +74,55 @@ def test_a_flag_that_may_have_a_value_takes_no_word_for_it(
                   made(plain('run', ['m', '2', *words]), {})):
         assert (found.retry_failed, list(found.arguments)) == (meant, rest)
     assert from_python({'retry_failed': meant}).retry_failed == meant
+
+
+@pytest.mark.parametrize('script, words, slaves, rest', [
+    ('run', ['m'], None, []), ('run', ['m', '3'], 3, []),
+    ('run', ['m', 'a=1'], None, ['a=1']),
+    ('run', ['m', '3', 'a=1', 'b=2'], 3, ['a=1', 'b=2']),
+    ('run', ['--size', '9', 'm', 'a=1'], None, ['a=1']),
+    ('run', ['m', '--size', '9', '4', '--inline', 'a=1'], 4, ['a=1']),
+    ('run', ['--retry-failed', 'm', '4'], 4, []),
+    ('run', ['m', '--limit=9', 'a=3'], None, ['a=3']),
+    ('spawn', ['m'], None, []), ('spawn', ['m', '3'], 3, [])])
+def test_how_many_slaves_need_not_be_said(script, words, slaves, rest):
+    """A slave for each core; N is the first word if it is digits alone."""
+    for found in (vars(parser(script).parse_intermixed_args(words)),
+                  plain(script, words)):
+        assert found['target'] == 'm'
+        assert found['slaves'] == (slaves or cores())
+        assert list(found.get('arguments', [])) == rest
+    assert Settings().slaves == 2           # of the Python API
+
+
+@pytest.mark.parametrize('script, words, said', [
+    ('run', [], 'the following arguments are required: TARGET'),
+    ('run', ['m', '0'], 'argument N: must be at least 1'),
+    ('run', ['m', '--limt=3'], 'unrecognized arguments: --limt=3'),
+    ('spawn', ['m', 'x'], 'unrecognized arguments: x'),
+    ('ctl', [], 'the following arguments are required: COMMAND')])
+def test_a_usage_error_is_one_line_with_a_pointer(
+        script, words, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser(script).parse_intermixed_args(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f'tm-{script}: {said}; see tm-{script} --help\n')
+
+
+@pytest.mark.parametrize('text, found', [
+    ('4301', ('127.0.0.1', 4301)), ('0', ('127.0.0.1', 0)),
+    ('db1', ('db1', 3050)), ('db1:4301', ('db1', 4301)),
+    (':4301', ('127.0.0.1', 4301)), ('::1', ('::1', 3050)),
+    ('[::1]:4301', ('::1', 4301)), ('10.0.0.5', ('10.0.0.5', 3050))])
+def test_where_a_host_is(text, found):
+    assert address(text) == found
+
+
+@pytest.mark.parametrize('text', ['65536', '99999999', 'db1:x', '[::1'])
+def test_where_no_host_is(text):
+    with pytest.raises(UsageError):
+        address(text)
 
 
 def test_key_and_key_file_are_one_or_the_other(capsys):
