@@ -332,8 +332,8 @@ class _Loss(NamedTuple):
 
 def _parts(report: Report) -> list[Report]:
     """What it says, cut so that none keeps the lock for long."""
-    start, done, failed, refused = report
-    longest = max(len(done), len(failed), len(refused))
-    return [Report(start, done[at:at + AT_ONCE], failed[at:at + AT_ONCE],
-                   refused[at:at + AT_ONCE])
+    longest = max(len(report.done), len(report.failed), len(report.refused))
+    return [report._replace(done=report.done[at:at + AT_ONCE],
+                            failed=report.failed[at:at + AT_ONCE],
+                            refused=report.refused[at:at + AT_ONCE])
             for at in range(0, longest, AT_ONCE)]

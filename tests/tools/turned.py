@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'support')]
 from fakes import KEY, introduction  # noqa: E402
 
 from taskmaster.wire.client import connect  # noqa: E402
-from taskmaster.wire.messages import Jobs  # noqa: E402
+from taskmaster.wire.messages import Jobs, Report  # noqa: E402
 
 WAYS = {}
 MANY = 10_000           # ranges, failures, refusals in a message
@@ -53,10 +53,15 @@ class Turned:
         self.start = welcome.start
         return welcome
 
+    def report(self, *fields):
+        """Of what comes after those that are given there is nothing."""
+        rest = len(Report._fields) - 1 - len(fields)
+        return [self.start, *map(list, fields), *([] for _ in range(rest))]
+
     def exchange(self, want=0, done=(), failed=(), refused=(), wait=0.0):
         return self.link.call(
-            'exchange', [self.start, [*done], [*failed], [*refused]], want,
-            False, wait, wait=wait)
+            'exchange', self.report(done, failed, refused), want, False,
+            wait, wait=wait)
 
     def close(self):
         self.link.close()
@@ -217,7 +222,7 @@ def unread(address):
         turned.link._conn.sock.setsockopt(socket.SOL_SOCKET,
                                           socket.SO_RCVBUF, 1)
         turned.link._conn.send(('queue', 'exchange', [
-            [turned.start, [], [], []], 1_000_000, False, 0], {}))
+            turned.report(), 1_000_000, False, 0], {}))
         conns.append(turned)
         if len(conns) > 800:
             conns.pop(0).close()
@@ -318,6 +323,7 @@ def beside(name, seconds):
                 while not Path(folder, 'here').exists():
                     time.sleep(0.05)
                 crowd, longest, status = rate(seconds)
+                crowd = max(crowd, 0)       # less than none: it has gone
                 print(f'{name:12} {alone:8.0f} -> {crowd:8.0f} jobs/s  '
                       f'call {usual * 1e3:4.0f} -> {longest * 1e3:5.0f} ms  '
                       f'memory {before:4} -> '
