@@ -9,6 +9,7 @@ UPDATE.  On PostgreSQL see postgres_backfill.py.
 """
 
 import sqlite3
+from contextlib import closing
 
 from taskmaster.iterators import ranges
 
@@ -16,10 +17,10 @@ DATABASE = 'users.db'
 
 
 def get_jobs(last=0, rows='1000000'):
-    db = sqlite3.connect(DATABASE, isolation_level=None, timeout=60)
-    if not last:
-        make(db, int(rows))
-    yield from ranges(db, 'SELECT id FROM users', key='id', last=last)
+    with connect() as db:
+        if not last:
+            make(db, int(rows))
+        yield from ranges(db, 'SELECT id FROM users', key='id', last=last)
 
 
 def make(db, rows):
@@ -39,7 +40,13 @@ def make(db, rows):
 
 
 def setup():
-    return sqlite3.connect(DATABASE, isolation_level=None, timeout=60)
+    with connect() as db:
+        yield db
+
+
+def connect():
+    return closing(sqlite3.connect(DATABASE, isolation_level=None,
+                                   timeout=60))
 
 
 def handle_jobs(jobs, db):

@@ -10,20 +10,22 @@ from programs import eventually
 MODULE = '''
 import os
 import sqlite3
-import time
+from contextlib import closing
 from taskmaster.iterators import ranges
 
 BAD = 1234, 1250, 15678
 
 
 def get_jobs(last=0):
-    db = sqlite3.connect('rows.db', timeout=60)
-    yield from ranges(db, 'SELECT id FROM rows', key='id', last=last,
-                      step=10)
+    with closing(sqlite3.connect('rows.db', timeout=60)) as db:
+        yield from ranges(db, 'SELECT id FROM rows', key='id', last=last,
+                          step=10)
 
 
 def setup():
-    return sqlite3.connect('rows.db', isolation_level=None, timeout=60)
+    with closing(sqlite3.connect('rows.db', isolation_level=None,
+                                 timeout=60)) as db:
+        yield db
 
 
 def handle_jobs(jobs, db):

@@ -5,13 +5,14 @@ from programs import eventually, free_port
 
 MODULE = '''
 import sqlite3
+from contextlib import closing
 from recorder import block, first, record
 from taskmaster.iterators import keyset
 
 
 def get_jobs(last=0):
-    db = sqlite3.connect('rows.db', timeout=60)
-    yield from keyset(db, 'SELECT id FROM old', key='id', last=last)
+    with closing(sqlite3.connect('rows.db', timeout=60)) as db:
+        yield from keyset(db, 'SELECT id FROM old', key='id', last=last)
 
 
 def get_key(job):
@@ -19,9 +20,9 @@ def get_key(job):
 
 
 def setup():
-    db = sqlite3.connect('rows.db', isolation_level=None, timeout=60)
-    yield db
-    db.close()
+    with closing(sqlite3.connect('rows.db', isolation_level=None,
+                                 timeout=60)) as db:
+        yield db
 
 
 def handle_jobs(jobs, db):
