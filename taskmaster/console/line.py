@@ -29,6 +29,7 @@ class Status(NamedTuple):
     total: int | None = None        # jobs of the whole source, if known
     since: str = ''     # what follows the state: for how long it has been so
     halted: bool = False        # nobody can say when it will be done
+    more: str = ''      # what follows that, where there is room
 
 
 class Rate:
@@ -109,12 +110,15 @@ def format_status(status: Status, rate: float, elapsed: float,
 
 def state_text(status: Status) -> str:
     """The whole of the state, for how long included."""
-    return printable(status.state + status.since, instead=' ')  # their words
+    return printable(status.state + status.since + status.more,
+                     instead=' ')       # their words
 
 
 def cut_state(status: Status, width: int) -> str:
     """The state in so many cells: of a reason the end goes, not its age."""
     whole = state_text(status)
+    if cells(whole) > width and status.more:
+        return cut_state(status._replace(more=''), width)
     if cells(whole) <= width:
         return whole
     room = width - len(status.since) - len(DOTS)

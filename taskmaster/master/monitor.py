@@ -35,8 +35,8 @@ FRESH = 0.5
 # Slaves that are named when nothing has finished for long.
 NAMED = 3
 
-# A word or a reason, and what follows it: for how long that has been so.
-State = Tuple[str, str]
+# A word or a reason, for how long that has been so, and what may be left out.
+State = Tuple[str, str, str]
 
 
 class Monitor:
@@ -107,14 +107,15 @@ class Monitor:
         """Return what the line tells."""
         return self._status(*(self._draining() or self._reason()
                               or self._hoarded() or self._stuck()
-                              or ('', '')))
+                              or ()))
 
-    def _status(self, state: str = '', since: str = '') -> Status:
+    def _status(self, state: str = '', since: str = '',
+                more: str = '') -> Status:
         counts = self._queue.counts()
         return Status(self._recorder.count + counts.finished, counts.queued,
                       counts.slaves, self._recorder.failed
                       + counts.unrecorded, state, self._total, since,
-                      self._recorder.paused or self._queue.draining)
+                      self._recorder.paused or self._queue.draining, more)
 
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1; any thread may call this."""
@@ -138,7 +139,7 @@ class Monitor:
     def _report(self, most: int | None) -> dict[str, Any]:
         queue = self._queue
         status = self._status(*(self._hoarded() or self._reason()
-                                or ('running', '')))
+                                or ('running',)))
         oldest = queue.oldest()
         rate = self._speed.per_second()
         return {
@@ -176,24 +177,25 @@ class Monitor:
         holders = self._queue.holders()
         if not holders or holders[0].age < SOON:
             return None
-        state, since = self._held(holders[0])
-        more = (f', and {len(holders) - 1} slaves more have jobs'
-                if len(holders) > 1 else '')
-        return f'draining: {state}', since + more
+        state, since, more = self._held(holders[0])
+        others = len(holders) - 1
+        if others:
+            more += f', and {others} slave{"s"[:others > 1]} more'
+        return f'draining: {state}', since, more
 
     def _reason(self) -> State | None:
         """Return why nothing is leased, or what is waited for, if so."""
         queue = self._queue
         if queue.held:
-            return queue.held, ''
+            return queue.held, '', ''
         if queue.behind:
-            return 'failed jobs wait to be recorded', ''
+            return 'failed jobs wait to be recorded', '', ''
         fed, since = self._source_seen
         now = self._clock()
         if queue.fed != fed or queue.qsize() or not since:
             self._source_seen = queue.fed, now
         elif now - since > self._timing.quiet and not queue.exhausted:
-            return 'waiting for get_jobs', f', {now - since:.0f} s'
+            return 'waiting for get_jobs', f', {now - since:.0f} s', ''
         return None
 
     def _hoarded(self) -> State | None:
@@ -207,9 +209,9 @@ class Monitor:
                    key=lambda holder: holder.in_hand, default=None)
         if most is None:
             return None
-        held, since = self._held(most)
+        held, since, more = self._held(most)
         why = self._queue.held
-        return f'{why}: {held}' if why else held, since
+        return f'{why}: {held}' if why else held, since, more
 
     def _stuck(self) -> State | None:
         """Return which job is held up while the others go on, if one is."""
@@ -237,6 +239,5 @@ class Monitor:
     def _held(self, oldest: Oldest) -> State:
         return (f'job {self._recorder.count + oldest.number} '
                 f'(key {self._recorder.shown_key(oldest.job)}) is with '
-                f'{short(oldest.slave, NAME)}', f' for {oldest.age:.0f} s'
-                + (f', as one of {oldest.in_hand}' if oldest.in_hand > 1
-                   else ''))
+                f'{short(oldest.slave, NAME)}', f' for {oldest.age:.0f} s',
+                f', as one of {oldest.in_hand}' if oldest.in_hand > 1 else '')

@@ -329,8 +329,8 @@ def test_a_drain_says_what_it_waits_for(make, monkeypatch):
     until(lambda: master.queue.draining)
     status = master._monitor.status()
     assert status.halted and state_text(status) == (
-        'draining: job 1 (key 1) is with host:s1 for 0 s, and 1 slaves more '
-        'have jobs')
+        'draining: job 1 (key 1) is with host:s1 for 0 s, and 1 slave '
+        'more')
     assert master.report()['eta'] is None
     second.ask(want=0, done=[(2, 2)])
     assert state_text(master._monitor.status()).endswith('host:s1 for 0 s')

@@ -207,6 +207,10 @@ def test_a_reason_is_cut_before_its_age():
     status = Status(state='job 3 (key 3) is with web1:3', since=' for 35 s')
     assert cut_state(status, 40) == 'job 3 (key 3) is with web1:3 for 35 s'
     assert cut_state(status, 30) == 'job 3 (key 3) is w... for 35 s'
+    more = status._replace(more=', as one of 198')
+    assert cut_state(more, 60) == (
+        'job 3 (key 3) is with web1:3 for 35 s, as one of 198')
+    assert cut_state(more, 40) == 'job 3 (key 3) is with web1:3 for 35 s'
     assert cut_state(status, 12) == 'job 3 (key 3'
     assert cut_state(status, -1) == ''
 
