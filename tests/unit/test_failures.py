@@ -399,10 +399,11 @@ def test_a_full_disk(make):
     class Full(FaultyOS):
         full = True
 
-        def open(self, path, flags, mode=0o777):
-            if flags & os.O_WRONLY and self.full:
-                path = '/dev/full'
-            return os.open(path, flags, mode)
+        def write(self, fd, data):
+            if not self.full:
+                return os.write(fd, data)
+            with open('/dev/full', 'wb', 0) as full:
+                return full.write(data)
 
     system = Full()
     file = make(system=system)
