@@ -17,6 +17,7 @@ from ..wire.quiet import Quiet
 from .gate import Gate
 from .ledger import Lease, Ledger
 from .packing import Packed, Packer
+from .times import Times
 from .waiters import Waiters
 
 # Characters of the traceback of a job that fails while very many wait to be
@@ -84,6 +85,7 @@ class Dispatcher:
         self._timing = timing
         self._quiet = quiet
         self._packer = packer
+        self.times = Times()
         self._sessions: dict[str, object] = {}      # the newest of a slave
         # Lost ones that are to have a successor, the oldest first.
         self._awaited: dict[str, None] = {}
@@ -239,6 +241,7 @@ class Dispatcher:
     def _take_report(self, slave: str, report: Report,
                      session: object) -> None:
         ledger = self._ledger
+        self.times.note(report.times, ledger.pieces)    # while it has them
         ledger.done(slave, report.done)
         self._took()
         news = report.failed or report.refused
@@ -335,5 +338,6 @@ def _parts(report: Report) -> list[Report]:
     longest = max(len(report.done), len(report.failed), len(report.refused))
     return [report._replace(done=report.done[at:at + AT_ONCE],
                             failed=report.failed[at:at + AT_ONCE],
-                            refused=report.refused[at:at + AT_ONCE])
+                            refused=report.refused[at:at + AT_ONCE],
+                            times=[] if at else report.times)
             for at in range(0, longest, AT_ONCE)]

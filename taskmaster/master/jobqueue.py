@@ -24,6 +24,7 @@ from .lease_size import Weight
 from .ledger import FailedJob, Ledger
 from .overview import Counts, Oldest, SlaveReport
 from .packing import Packer
+from .times import JobTimes
 from .waiters import Waiters
 
 # Of so many pages a queue consists when it is full.
@@ -244,6 +245,11 @@ class JobQueue:
         """Return a report of each slave, the oldest lease first."""
         with self._lock:
             return overview.slaves(self._ledger, self._clock(), most)
+
+    def times(self) -> JobTimes | None:
+        """Return how long jobs take, or None while nobody knows."""
+        with self._lock:
+            return self.dispatcher.times.report()
 
     @property
     def in_hand(self) -> int:

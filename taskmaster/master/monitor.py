@@ -154,13 +154,20 @@ class Monitor:
             'pid': os.getpid(), 'host': socket.gethostname(),
             'kinds': [{'kind': kind, 'count': count}
                       for kind, count in self._errors.kinds()],
-            'times': None,
+            'times': self._times(),
             'oldest': None if oldest is None else {
                 'number': self._recorder.count + oldest.number,
                 'key': self._recorder.shown_key(oldest.job),
                 'slave': oldest.slave, 'age': oldest.age},
             'slave_count': status.slaves, 'in_hand': queue.in_hand,
             'slaves': [slave._asdict() for slave in queue.slaves(most)]}
+
+    def _times(self) -> dict[str, Any] | None:
+        times = self._queue.times()
+        return None if times is None else {
+            'median': times.median, 'p99': times.p99, 'slowest': [
+                {'key': self._recorder.shown_key(job), 'seconds': seconds}
+                for seconds, job in times.slowest]}
 
     def _slower(self) -> str:
         """Return who of source, slaves and the rate is waited for."""

@@ -97,7 +97,7 @@ class Backlog:
                 return
             begun = chunk.begun()
             self._pace.observe(begun, self._clock() - chunk.started,
-                               self.span)
+                               self.span, chunk.first)
             self._done += chunk.take_done(begun)
             self._chunks.remove(chunk)
             if begun < len(chunk.jobs):
@@ -195,8 +195,8 @@ class Backlog:
         with self._lock:
             for chunk in self._chunks:
                 self._done += chunk.take_done(chunk.finished())
-            return Report(start_id, self._done[:RANGES],
-                          self._failed[:2 * URGENT], list(self._refused))
+            return Report(start_id, self._done[:RANGES], self._failed[
+                :2 * URGENT], list(self._refused), self._pace.times())
 
     def reported(self, report: Report) -> None:
         """The master has this report."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+from ..wire.messages import TIMES, JobTime
+
 # How many times as fast as it last was a slave is taken to be, at most.
 GROWTH = 8
 # So many spans a slave looks back.
@@ -21,11 +25,14 @@ class Pace:
         self.batch = batch
         self._jobs = 1              # in a span, for one worker
         self._seen = (0.0, 0.0)     # jobs, and the seconds they took
+        self._times: deque[JobTime] = deque(maxlen=TIMES)
 
-    def observe(self, jobs: int, seconds: float, span: float) -> None:
-        """One worker took ``seconds`` for so many jobs."""
+    def observe(self, jobs: int, seconds: float, span: float,
+                first: int = 1) -> None:
+        """One worker took ``seconds`` for so many jobs, from ``first`` on."""
         if not jobs:
             return
+        self._times.append(JobTime(first, jobs, max(seconds, 0.0)))
         seen_jobs, seen_seconds = self._seen
         seen_jobs, seen_seconds = seen_jobs + jobs, seen_seconds + seconds
         each = max(seconds / jobs, seen_seconds / seen_jobs, 1e-9)
@@ -33,6 +40,12 @@ class Pace:
         if seen_seconds > MEMORY * span:
             seen_jobs, seen_seconds = seen_jobs / 2, seen_seconds / 2
         self._seen = seen_jobs, seen_seconds
+
+    def times(self) -> list[JobTime]:
+        """Return the newest samples since the last call, for the master."""
+        taken = [*self._times]
+        self._times.clear()
+        return taken
 
     def want(self) -> int:
         """Return how many jobs to ask for: a span of work for every worker."""

@@ -54,6 +54,7 @@ AGE_SECONDS = 1e10          # above any age
 MOST_RATE = 1e9             # jobs a second, above any
 WORKERS = 10_000            # of one slave
 ID = 100                    # characters; ours have 16
+TIMES = 20                  # samples of job times in a report
 SLAVES = 100_000            # more than any master has
 RATES = 1000                # of the last minutes
 KINDS = 10_000              # of failures
@@ -96,6 +97,14 @@ class Refusal(NamedTuple):
     error: str
 
 
+class JobTime(NamedTuple):
+    """How long one worker took for jobs that it did in a row."""
+
+    first: int              # the number of the first of them
+    jobs: int
+    seconds: float          # for all of them
+
+
 class Report(NamedTuple):
     """What a slave finished since its last report."""
 
@@ -103,6 +112,7 @@ class Report(NamedTuple):
     done: list[Range]
     failed: list[FailureReport]
     refused: list[Refusal]
+    times: list[JobTime] = []       # of the newest of these, a few
 
 
 class Introduction(NamedTuple):
@@ -125,15 +135,17 @@ def id(value: Any) -> str:
 
 def report(value: Any) -> Report:
     """Check what a slave says it finished."""
-    if not isinstance(value, list) or len(value) != 4:
-        raise BadMessage('a report has four fields')
-    start, done, failed, refused = value
+    if not isinstance(value, list) or len(value) != 5:
+        raise BadMessage('a report has five fields')
+    start, done, failed, refused, times = value
     return Report(
         id(start), ranges(done),
         [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
                        number(attempts, 0, 1_000_000), line(cause))
          for n, error, trace, attempts, cause in items(failed, RANGES, 5)],
-        _refusals(refused))
+        _refusals(refused),
+        [JobTime(number(first, 1), number(jobs, 1), _seconds(seconds))
+         for first, jobs, seconds in items(times, TIMES, 3)])
 
 
 def _refusals(value: Any) -> list[Refusal]:

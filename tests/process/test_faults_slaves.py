@@ -537,7 +537,7 @@ TIMING = TIMING._replace(expiry=1000.0, user_timeout=1.5)
         link._conn._sock.setsockopt(
             socket.SOL_SOCKET, names['SO_ATTACH_FILTER'], names['DROP_ALL'])
         link._conn.send(['queue', 'exchange', [
-            [welcome.start, [], [], []], 1, False, 0.0], {}])
+            [welcome.start, [], [], [], []], 1, False, 0.0], {}])
         eventually(lambda: max(connections(master.port)) > 1 << 20,
                    'a reply that is stuck')
         work.touch('go')

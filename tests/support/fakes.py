@@ -94,7 +94,7 @@ def report(done=(), failed=(), refused=(), start=RUN):
     return [start, [list(pair) for pair in done],
             [[number, 'ValueError: bad', 'Traceback ...', 1, '']
              for number in failed],
-            [list(one) for one in refused]]
+            [list(one) for one in refused], []]
 
 
 def take(door, want=1, wait=0.0, prefetch=False, **finished):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from taskmaster.wire import fields, messages
 from taskmaster.wire.fields import RANGES, TEXT, BadMessage
-from taskmaster.wire.messages import (FailureReport, Jobs, Over, Overview,
-                                      Recall, Refusal, Refused,
+from taskmaster.wire.messages import (FailureReport, Jobs, JobTime, Over,
+                                      Overview, Recall, Refusal, Refused,
                                       Report, Said, Stranger, Wait, Welcome)
 
 
@@ -36,10 +36,10 @@ def test_what_may_be_missing_of_it():
 
 def test_a_report():
     found = messages.report(['run', [[1, 3], [5, 5]], [[4, 'e', 't', 2, 'c']],
-                             [[6, 9, 'r']]])
+                             [[6, 9, 'r']], [[1, 2, 0.5]]])
     assert found == Report('run', [(1, 3), (5, 5)],
                            [FailureReport(4, 'e', 't', 2, 'c')],
-                           [Refusal(6, 9, 'r')])
+                           [Refusal(6, 9, 'r')], [JobTime(1, 2, 0.5)])
     assert all(type(one) is tuple for one in found.done)
 
 
@@ -103,7 +103,8 @@ def test_ranges_come_in_order_and_apart():
 
 def test_refusals_do_not_overlap():
     report = messages.report(['run', [], [], [
-        [5, 9, 'b'], [1, 3, 'a'], [6, 6, 'c'], [9, 12, 'd'], [13, 13, 'e']]])
+        [5, 9, 'b'], [1, 3, 'a'], [6, 6, 'c'], [9, 12, 'd'], [13, 13, 'e']],
+                              []])
     assert [(one.first, one.last) for one in report.refused] == [
         (1, 3), (5, 9), (13, 13)]
 
@@ -111,7 +112,7 @@ def test_refusals_do_not_overlap():
 def test_what_is_shown_to_people_cannot_steer_their_terminal():
     bad = 'a\nERROR: b\x1b[2J\x07\u202e'
     report = messages.report(['run', [], [[1, bad, bad, 1, bad]],
-                              [[2, 2, bad]]])
+                              [[2, 2, bad]], []])
     who = messages.introduction(['s', bad, 1, None, None, None, [], None])
     for shown in (report.failed[0].error, report.failed[0].cause,
                   report.refused[0].error, who.name):
