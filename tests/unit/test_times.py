@@ -1,10 +1,12 @@
 """How long jobs take: samples of slaves, and what is made of them."""
 
+import pytest
 from fakes import RUN, Clock, Direct, add, greet
 
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.times import SAMPLES, SLOWEST, Times
 from taskmaster.slave.backlog import Backlog
+from taskmaster.slave.pace import SELDOM
 from taskmaster.wire.messages import TIMES, JobTime
 
 
@@ -59,10 +61,12 @@ def test_a_slave_reports_what_a_worker_took_at_a_time():
         add(backlog, first, ['a', 'b'])
         chunk = backlog.take()
         list(chunk.iterator)
-        clock.forward(0.5)
+        clock.forward(0.01)
         backlog.bring(chunk)
-    report = backlog.report(RUN)
-    assert report.times[0] == JobTime(1, 2, 0.5)
+    # Of quick jobs not each report has them.
+    reports = [backlog.report(RUN) for _ in range(SELDOM)]
+    report, = [one for one in reports if one.times]
+    assert report.times[0] == JobTime(1, 2, pytest.approx(0.01))
     assert len(report.times) == TIMES
     assert backlog.report(RUN).times == []
 
