@@ -67,9 +67,10 @@ def how(run: dict[str, Any]) -> str:
         return (f"it is on {short(run['host'], NAME)}, or was; last heard of "
                 f"{run['seen']}")
     if not run['reason']:       # it did not say
-        last = f"last heard of {run['seen']}"
-        return (f"{run['state']}, in the middle of its drain, {last}"
-                if run['state'] == 'stopped' else f"{run['state']}, {last}")
+        middle = (', in the middle of its drain'
+                  if run['state'] == 'stopped' else '')
+        return (f"{run['state']}{middle}, last heard of {run['seen']}; start "
+                'it again to go on')
     return f"{run['state']} at {run['ended']}: {short(run['reason'])}"
 
 
