@@ -47,7 +47,10 @@ def screen(view: View, width: int, height: int) -> list[str]:
     foot = [view.note, view.keys] if view.note else [view.keys]
     room = max(height - len(foot), 1)
     if view.over is not None:
-        body = ['', *runs.lines(view.over)]
+        body = ['']
+        for line in runs.lines(view.over):
+            body += textwrap.wrap(line, max(width, COLUMNS // 2),
+                                  subsequent_indent=' ' * 10) or ['']
         if view.status is not None:
             body += _failures(view.status, room - len(body))
         body.insert(0, short(view.over['run'], NAME))
@@ -82,7 +85,9 @@ def _live(view: View, width: int, room: int) -> list[str]:
                     f"{short(oldest['slave'] or 'nobody', NAME)} for "
                     f"{_seconds(oldest['age'])}")
     left = room - len(head)
-    kinds = _failures(status, max(left // SHARE, KINDS))
+    # Or more of them, where the slaves do not need it.
+    of_slaves = len(_slaves(status, left))
+    kinds = _failures(status, max(left // SHARE, KINDS, left - of_slaves))
     return head + kinds + _slaves(status, left - len(kinds))
 
 

@@ -138,8 +138,9 @@ class Monitor:
 
     def _report(self, most: int | None) -> dict[str, Any]:
         queue = self._queue
-        status = self._status(*(self._hoarded() or self._reason()
-                                or ('running',)))
+        status = self._status(*(
+            self._draining() or (('draining',) if queue.draining else None)
+            or self._hoarded() or self._reason() or ('running',)))
         oldest = queue.oldest()
         rate = self._speed.per_second()
         return {

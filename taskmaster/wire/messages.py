@@ -135,9 +135,9 @@ def id(value: Any) -> str:
 
 def report(value: Any) -> Report:
     """Check what a slave says it finished."""
-    if not isinstance(value, list) or len(value) != 5:
-        raise BadMessage('a report has five fields')
-    start, done, failed, refused, times = value
+    if not isinstance(value, list) or len(value) not in (4, 5):
+        raise BadMessage('a report has four fields, and perhaps samples')
+    start, done, failed, refused, *rest = value
     return Report(
         id(start), ranges(done),
         [FailureReport(number(n, 1), line(error), text(trace, TRACEBACK),
@@ -145,6 +145,7 @@ def report(value: Any) -> Report:
          for n, error, trace, attempts, cause in items(failed, RANGES, 5)],
         _refusals(refused),
         [JobTime(number(first, 1), number(jobs, 1), _seconds(seconds))
+         for times in rest
          for first, jobs, seconds in items(times, TIMES, 3)])
 
 
