@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Any, Iterable, Protocol
 
 from ..text import short
@@ -107,7 +108,10 @@ def kind_of(error: str, traceback: str = '') -> str:
     ``error`` is one line, ``ValueError: bad 500``.  What we say ourselves of
     a job (it cannot be pickled, it was lost) has no place.
     """
-    place = _place(traceback)
+    # Jobs that fail in one way differ in the last line, the message, alone.
+    last = traceback.rfind('\n', 0, -1) + 1
+    place = _place(traceback if traceback.startswith(_FRAME, last)
+                   else traceback[:last])
     if place:
         return f'{type_of(error)} at {place}'
     first, _, rest = error.partition(': ')
@@ -128,6 +132,7 @@ def is_of(kind: str, failure: Failed) -> bool:
                     type_of(failure.error))
 
 
+@lru_cache(maxsize=MOST)
 def _place(traceback: str) -> str:
     """Return ``migrate.py:12``, where the operator's own code raised, or ''.
 
