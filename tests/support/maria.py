@@ -39,6 +39,9 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix='my-'))
         self.socket = str(self.folder / 'socket')
         self._data = self.folder / 'data'
+        # Not /tmp: one that starts removes temporary tables there, those of
+        # another too.
+        self._scratch = f'--tmpdir={self.folder}'
         self._server = None
 
     def start(self):
@@ -47,7 +50,8 @@ class Server:
         self.folder.chmod(0o755)
         made = subprocess.run(
             [find('mariadb-install-db', 'mysql_install_db'),
-             '--no-defaults', f'--datadir={self._data}', '--skip-test-db',
+             '--no-defaults', f'--datadir={self._data}', self._scratch,
+             '--skip-test-db',
              '--auth-root-authentication-method=normal'],
             cwd=self.folder, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -58,6 +62,7 @@ class Server:
             self._server = subprocess.Popen(
                 [find('mariadbd', 'mysqld'), '--no-defaults',
                  f'--datadir={self._data}', f'--socket={self.socket}',
+                 self._scratch,
                  f'--pid-file={self.folder}/pid', *OPTIONS],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True, **self._as)

@@ -55,7 +55,8 @@ def test_it_reads_what_argparse_reads_or_leaves_it(line):
 
 
 @pytest.mark.parametrize('name, arguments', [
-    ('run', ['m', '2']), ('run', ['m', '2', 'a=b', 'c=d', '--reset']),
+    ('run', ['m']), ('run', ['m', '2']),
+    ('run', ['m', '2', 'a=b', 'c=d', '--reset']),
     ('run', ['m', '--limit=5', '2', '--rate', '100', 'shard=3']),
     ('run', ['m', '2', '--retry-failed', '--max-failures=5%']),
     ('master', ['m', '--host=0.0.0.0:3050', '--key-file=key']),
@@ -68,9 +69,9 @@ def test_what_is_typed_every_day_needs_no_argparse(name, arguments):
 
 
 @pytest.mark.parametrize('name, arguments', [
-    ('run', []), ('run', ['m']), ('run', ['--help']), ('run', ['--version']),
+    ('run', []), ('run', ['--help']), ('run', ['--version']),
     ('run', ['m', '2', '--limit']), ('run', ['m', '2', '--limit=0']),
-    ('run', ['m', 'two']), ('run', ['m', '2', '--lim=5']),
+    ('run', ['m', '2', '--lim=5']), ('run', ['m', '2', '--no']),
     ('run', ['m', '2', '--reset=yes']), ('run', ['m', '2', '--key_file=a']),
     ('slave', ['m', 'n']), ('ctl', ['rate', '5', '6']),
     ('run', ['m', '2', '--key=a', '--key-file=b']),
