@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import NUMBERS, PACKAGE, eventually
+from programs import NUMBERS, eventually
 
-PAGE = (PACKAGE.parent / 'docs' / 'operating.md').read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / 'docs' / 'operating.md').read_text()
 
 
 def blocks(title):
