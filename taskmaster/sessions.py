@@ -52,6 +52,19 @@ def end(session: int) -> None:
             break
 
 
+def end_own() -> None:
+    """End all that is in the session that this process leads, and itself."""
+    leader = os.getpid()
+    for pid in members(leader):
+        try:
+            if os.getpgid(pid) != leader:
+                os.kill(pid, signal.SIGKILL)
+        except OSError:             # it has ended meanwhile
+            pass
+    # The rest at one stroke, or we would see our own end, and go on.
+    os.killpg(leader, signal.SIGKILL)
+
+
 def children() -> list[int]:
     """Return the pids of this process's own children that live.
 

@@ -264,7 +264,6 @@ class Dispatcher:
     def _lease(self, slave: str, want: int, prefetch: bool, deadline: float,
                session: object) -> Lease | Answer:
         """A lease; or, after the deadline, what to answer instead."""
-        want = min(want, self._packer.most())
         ledger, gate = self._ledger, self._gate
         leasing = ledger.leasing
         # Those that wait come first, or in a crowd some would wait for ever.
@@ -283,7 +282,9 @@ class Dispatcher:
                 want = 0
             ready = len(ledger.ready)
             if gate.draining or not (gate.held or overtaking):
-                lease = ledger.lease(slave, gate.allow(want), now, prefetch,
+                # That may have changed while this call has waited.
+                most = min(want, self._packer.most())
+                lease = ledger.lease(slave, gate.allow(most), now, prefetch,
                                      gate.draining)
                 if lease is not None:
                     gate.spend(len(lease.jobs))

@@ -90,9 +90,11 @@ class JobQueue:
             if self._closed:
                 return page, 0
             self._ledger.ready.extend(page)
-            # A page lives as long as the last job of it, so not too many.
+            # A page lives as long as the last job of it, so not too many;
+            # but one, though jobs may weigh more than a moment ago: 0 would
+            # be taken for the end.
             most = self._most()
-            return page, min(most - self.qsize(), -(-most // PAGES))
+            return page, max(1, min(most - self.qsize(), -(-most // PAGES)))
 
     def put(self, job: Any) -> bool:
         """Wait for room and add a job; False when the queue is closed."""

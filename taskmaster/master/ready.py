@@ -64,10 +64,12 @@ class Ready:
             self._older -= len(first)
             return first
         stop, unsure = start + count, self.unsure
-        if unsure is not None and first is self._newest:
-            stop = min(stop, len(first))    # it grows meanwhile
-            again = repeated(first, unsure, stop)
-            stop = stop if again is None else again
+        if unsure is not None and first is self._newest and stop > unsure:
+            # In one step: it grows meanwhile, and the feeder cuts it off
+            # where it finds what is looked for here.
+            part = first[unsure - 1:stop]
+            again = repeated(part, 1, len(part))
+            stop = unsure - 1 + (len(part) if again is None else again)
         jobs = first[start:stop]
         self._taken += len(jobs)
         if first is not self._newest and self._taken == len(first):

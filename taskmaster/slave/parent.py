@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Callable, MutableMapping
 
-from .. import forks
+from .. import forks, sessions
 from ..errors import TaskmasterError, descriptor_closed
 from ..service import Service
 from ..settings import ENV_PARENT
@@ -38,7 +38,7 @@ def watch_parent(environ: MutableMapping[str, str],
                  ) -> Callable[[bytes], None]:
     """In a child: end at once when the parent has ended, however it did.
 
-    With it ends what the handlers started: the process group, which a child
+    With it ends what the handlers started: the session, which a child
     leads.  Return what to call to tell the parent CONNECTED, RETIRED or OVER.
     ``failed`` is told of a fault of ours, and is to let the parent see our
     end: nobody would see the parent's.
@@ -56,7 +56,7 @@ def watch_parent(environ: MutableMapping[str, str],
         except OSError as error:
             raise descriptor_closed(error) from error
         if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)
+            sessions.end_own()
         os._exit(128 + signal.SIGTERM)
 
     def tell(what: bytes) -> None:

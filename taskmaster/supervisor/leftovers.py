@@ -7,6 +7,7 @@ sent), so it is waited for, and named; but it does not outlive the run.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 from .. import logs, sessions
@@ -23,11 +24,13 @@ class Leftovers:
     def __init__(self, timing: Timing):
         self._timing = timing
         self._sessions: list[int] = []
+        self._lock = threading.Lock()       # of `add`: slots end together
 
     def add(self, session: int) -> None:
         """The leader of a session has ended, and was not alone in it."""
         # That of an empty one may become the number of another.
-        self._sessions = [*self._living(), session]
+        with self._lock:
+            self._sessions = [*self._living(), session]
 
     def close(self) -> None:
         """Wait for it to end, and end what does not."""

@@ -150,11 +150,12 @@ atexit.register(beat)
 # -- what handlers started ------------------------------------------------
 
 GRANDCHILD = NUMBERS + '''
-import subprocess
+import os, subprocess
+OPTIONS = {}
 
 def handle_job(job):
     if job == 2:
-        with subprocess.Popen(['sleep', '371']) as process:
+        with subprocess.Popen(['sleep', '371'], **OPTIONS) as process:
             open('here', 'w').close()
     record(job)
 '''
@@ -184,7 +185,9 @@ def test_a_second_signal_ends_what_handlers_started(work, name):
 
 
 def test_a_parent_that_is_killed_takes_what_handlers_started_with_it(work):
-    work.write('migrate.py', GRANDCHILD)
+    """Also what has a process group of its own."""
+    work.write('migrate.py', GRANDCHILD
+               + "OPTIONS['preexec_fn'] = os.setpgrp\n")
     run = work.start('run', 'migrate', '1')
     eventually(lambda: work.has('here') and sleepers(work), 'job 2')
     run.send(signal.SIGKILL)

@@ -7,6 +7,7 @@ import logging
 import pickle
 import threading
 from collections import Counter, deque
+from functools import partial
 
 import pytest
 from fakes import LONG, RUN, Background, Clock, until
@@ -633,3 +634,27 @@ def test_nothing_is_logged_under_the_lock(caplog):
         log.removeHandler(handler)
     assert said == ['lost slave host:s1, 3 jobs back',
                     'lost slave host:s2, 1 jobs back']
+
+
+def test_jobs_that_weigh_more_than_a_moment_ago_do_not_end_the_source():
+    """Room is asked for under the lock; the weight changes without it."""
+    queue = JobQueue(100, RUN)
+    for job in range(10):
+        assert queue.put(job)
+    said = [11, 10, 10, 10]
+    queue.weight.held = lambda: said.pop(0)
+    page, room = queue.page()
+    assert room == 1
+
+
+def test_a_call_that_waited_hears_that_jobs_go_singly():
+    queue = JobQueue(100, RUN)
+    hello(queue)
+    waiting = Background(partial(ask, queue, 10, wait=FOREVER))
+    until(lambda: len(queue.waiters))
+    queue.weight.go_singly()
+    with queue._lock:
+        page = [1, 2, 3]
+        queue.ready.extend(page)
+        queue.waiters.wake_all()
+    assert waiting.result().size == 1
