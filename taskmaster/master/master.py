@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from .. import logs
 from ..address import Address, name_of
-from ..console.output import fill_descriptors
 from ..console.progress import Progress
 from ..console.summary import Outcome, Summary
 from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
@@ -280,7 +279,6 @@ class Master:
             self._await_news(self._deadline)
 
     def _look(self) -> bool:
-        fill_descriptors()      # get_jobs may have closed one of them
         self._progress.update(self._register.note(self._monitor.look()))
         self.queue.quiet.flush()
         if self._server is not None:

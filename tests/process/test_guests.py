@@ -115,28 +115,3 @@ def handle_job(job):
     assert run.code() == 0
     assert set(work.handled()) == {str(n) for n in range(1, 1001)}
     assert 'a fault of taskmaster' not in run.err
-
-
-def test_descriptors_that_get_jobs_closes_are_no_places_for_files(work):
-    """Or lines for a person would go into the state, or to a slave."""
-    work.write('migrate.py', NUMBERS.replace('1000', '20') + '''
-import os
-from time import sleep
-
-
-def is_filled(fd):
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(os.devnull))
-    except OSError:
-        return False
-
-
-def get_jobs(last=0):
-    os.close(1)
-    os.close(2)
-    while not (is_filled(1) and is_filled(2)):
-        sleep(0.01)
-    return range(last + 1, 21)
-''')
-    assert work.finish('run', 'migrate', '2').code() == 0
-    work.check(range(1, 21))
