@@ -38,6 +38,7 @@ class Text:
         self._packed = self._path.endswith('.gz')
         self._place, mark = _split(last)
         self.resumed = mark != ''
+        self.whole = True       # what was read last ends with a line end
         self._file = self._open()
         try:
             head = self._read(HEAD)
@@ -65,7 +66,8 @@ class Text:
     def go_on(self, least: int = 0) -> None:
         """Go to the place of ``last``; to ``least`` or behind it.
 
-        Raises OperatorError where no line can begin there.
+        Raises OperatorError where the file ends before that; `blocks` does
+        where no line can begin there.
         """
         self._at = max(self._place, self._start, least)
         before = max(self._at - self._unit, 0)
@@ -84,13 +86,7 @@ class Text:
                 f'it is shorter than before: {self._at} bytes of it are '
                 'done; put the one of before back, or start over with '
                 '--reset')
-        if (self._at > self._start and end != self._newline
-                and self._file.peek(1)):
-            raise self.refused(
-                f'no line ends at byte {self._at}, where it was gone through '
-                'to: its last line had no end and has been written on, or it '
-                'is another file; put the one of before back, or start over '
-                'with --reset')
+        self.whole = self._at <= self._start or end == self._newline
 
     def blocks(self) -> Iterator[Tuple[str, List[int]]]:
         """Yield some whole lines, and the places before, between and after.
@@ -101,16 +97,18 @@ class Text:
             block = self._block()
             if not block:
                 break
+            # A job was made of the line's beginning: what was written since
+            # would be another.
+            if not self.whole:
+                raise self._written_on()
+            self.whole = block.endswith(self._newline)
             try:
                 text = block.decode(self._encoding, self._errors)
             except UnicodeDecodeError as error:
                 raise self.refused(
                     f'byte {self._at + error.start} is not of the encoding '
                     f'{self._encoding}; give the right one') from error
-            ends = list(accumulate(self._sizes(block, text),
-                                   initial=self._at))
-            if ends[-1] != self._at + len(block):
-                raise self._no_places()
+            ends = list(accumulate(self._sizes(block), initial=self._at))
             self._at = ends[-1]
             yield text, ends
         if not self._packed and os.fstat(self._file.fileno()
@@ -162,16 +160,29 @@ class Text:
             block += self._read(-len(block) % self._unit)
         return block
 
-    def _sizes(self, block: bytes, text: str) -> Iterator[int]:
-        """Return how many bytes each line has."""
-        if len(text) * self._unit == len(block):    # as of ASCII
-            found = io.StringIO(text)
-            return (map(len, found) if self._unit == 1 else
-                    (len(line) * self._unit for line in found))
+    def _sizes(self, block: bytes) -> Iterator[int]:
+        """Return how many bytes each line has.
+
+        As they are in the file: with other ``errors`` than strict the text
+        may have as many characters, and other ones.
+        """
         if self._unit == 1:
             return map(len, io.BytesIO(block))
-        return (len(line.encode(self._encoding, self._errors))
-                for line in io.StringIO(text))
+        return self._wide_sizes(block)
+
+    def _wide_sizes(self, block: bytes) -> Iterator[int]:
+        begin = at = 0
+        while begin < len(block):
+            at = block.find(self._newline, at)
+            if at < 0:
+                yield len(block) - begin
+                return
+            if at % self._unit:         # it is of two characters
+                at += 1
+            else:
+                at += self._unit
+                yield at - begin
+                begin = at
 
     def _codec(self, encoding: str, head: bytes) -> Tuple[str, int]:
         """Return the encoding behind a byte-order mark, and its length."""
@@ -192,6 +203,13 @@ class Text:
         if newline != b'\n' and name not in WIDE or name.startswith(STATEFUL):
             raise self._no_places(name)
         return name, 0
+
+    def _written_on(self) -> OperatorError:
+        return self.refused(
+            f'no line ends at byte {self._at}, where it was gone through '
+            'to: its last line had no end and has been written on, or it '
+            'is another file; put the one of before back, or start over '
+            'with --reset')
 
     def _no_places(self, encoding: str = '') -> OperatorError:
         return self.refused(

@@ -126,9 +126,23 @@ def test_names_in_bytes_of_no_encoding(path):
     write(path, b'\n'.join(names))
     check(lambda last: lines(path, last, errors='surrogateescape'),
           [os.fsdecode(name) for name in names])
-    write(path, b'\x00\xd8a\x00\n\x00')
-    with pytest.raises(OperatorError, match='where in it the lines end'):
-        list(lines(path, encoding='utf-16-le', errors='ignore'))
+
+
+@pytest.mark.parametrize('encoding, errors, data, expected', [
+    # The text is as long as the bytes are, but not line by line.
+    ('utf-8', 'backslashreplace', b'\xff\n\xc3\xa9\n\xc3\xa9\xc3\xa9\n',
+     [(2, '\\xff'), (5, 'é'), (10, 'éé')]),
+    ('utf-16-le', 'ignore', b'\0\xd8a\0\n\0', [(6, 'a')]),
+    ('utf-16-be', 'replace', b'\x0a\x0a\n\0\0\n\xd8\0\0\n',
+     [(6, '\u0a0a\u0a00'), (10, '\ufffd')])])
+def test_places_are_in_bytes_whatever_becomes_of_them(path, encoding, errors,
+                                                      data, expected):
+    write(path, data)
+    found = list(lines(path, encoding=encoding, errors=errors))
+    assert [(job.offset, job.text) for job in found] == expected
+    for at, job in enumerate(found, 1):
+        assert list(lines(path, job.pk, encoding=encoding, errors=errors)
+                    ) == found[at:]
 
 
 def test_as_csv_is_told(tmp_path):
@@ -223,6 +237,22 @@ def test_a_last_line_that_was_written_on_is_refused(path):
         write(path, b'd\n', 'ab')
         with pytest.raises(OperatorError, match='had no end'):
             list(walk(last))
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'encoding': 'utf-16-le'}, {'encoding': 'utf-8-sig'}])
+def test_so_is_one_that_was_written_on_while_it_was_walked(tmp_path, options):
+    path = tmp_path / 'a.txt'
+    encoding = options.get('encoding', 'utf-8')
+    for walk in (lambda: lines(path, **options),
+                 lambda: csv_rows(path, fieldnames=['a'], **options)):
+        path.write_bytes('one\ntwo-ha'.encode(encoding))
+        jobs = walk()
+        next(jobs), next(jobs)          # a job was made of the half
+        with open(path, 'ab') as file:
+            file.write('lf\n'.encode(encoding))
+        with pytest.raises(OperatorError, match='had no end'):
+            list(jobs)
 
 
 def test_a_file_that_shrinks_under_the_walk_is_refused(tmp_path,
