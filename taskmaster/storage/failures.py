@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import repeat
 from json import dumps, loads
 from math import isfinite
 from typing import Any, Callable, Iterable, Iterator
@@ -31,6 +32,7 @@ from . import codec, files
 MAX_TRACEBACK = 10_000      # characters; the end of it says most
 MAX_TEXT = 1000             # characters of a key or an error
 MAX_BITS = 10_000           # of a number; Python reads no longer ones
+MAX_DEPTH = 100             # of lists and dicts; Python reads a thousand
 MOST = 1 << 62              # above any job number
 
 
@@ -321,19 +323,25 @@ def _encode_job(job: Any) -> dict[str, Any]:
         return {'job': {'repr': safe_repr(job)}}
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, depth: int = MAX_DEPTH) -> bool:
     """Whether it comes out of JSON as it went in, with the same types."""
     kind = type(value)
+    if kind is str:     # of two lone surrogates JSON makes one character
+        return bool(value.isascii() or value == value.encode(
+            errors='ignore').decode())
+    if kind in (list, dict) and not depth:      # it may hold itself
+        return False
+    below = repeat(depth - 1)
     if kind is list:
-        return all(map(_is_json, value))
+        return all(map(_is_json, value, below))
     if kind is dict:
-        return (all(type(key) is str for key in value)
-                and all(map(_is_json, value.values())))
+        return (all(type(key) is str and _is_json(key) for key in value)
+                and all(map(_is_json, value.values(), below)))
     if kind is float:
         return isfinite(value)
     if kind is int:
         return bool(value.bit_length() <= MAX_BITS)
-    return kind in (str, bool, type(None))
+    return kind in (bool, type(None))
 
 
 def _failure(record: dict[str, Any], decode: bool = True) -> Failure:

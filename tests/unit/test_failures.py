@@ -115,6 +115,7 @@ def test_no_file_until_something_fails(make, path):
     'x' * 3_000_000, [1, 'x', None, True, -0.0], {'a': {'b': [1.5]}}, (),
     (1, (2, 3)), {1: 2}, {'a': (1,)}, [b'x'], {'literal': '1'},
     {'pickle': 'x', 'repr': 'y'}, {'repr': 'x'}, 10 ** 4000, 'é\ud800',
+    '\ud83d\ude00', {'\ud83d\ude00': 1}, {'a': ['\ud83d\ude00']}, 'é',
 ], ids=lambda job: repr(job)[:20])
 def test_a_job_comes_back(make, job):
     given = Failure(3, '3', 'E: x', 'Trace\nback', 'host:1', 2, job, 17.5)
@@ -138,6 +139,23 @@ def test_a_job_of_plain_values_is_json(make, path, job, shown):
     """So that jq reads it: `.job.id`, `.job[0]`."""
     make().append([failure(3, job)])
     assert json.loads(path.read_text())['job'] == shown
+
+
+def nested(depth):
+    job = []
+    for _ in range(depth):
+        job = [job]
+    return job
+
+
+def test_a_job_that_holds_itself_comes_back(make):
+    job = {'id': 1}
+    job['self'] = [job, job]
+    make().append([failure(3, job), failure(4, nested(99)),
+                   failure(5, nested(300))])
+    first, *others = make().outstanding()
+    assert first.job['self'][1] is first.job
+    assert [one.job for one in others] == [nested(99), nested(300)]
 
 
 @pytest.mark.parametrize('encoded, job', [
