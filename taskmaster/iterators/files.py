@@ -76,7 +76,8 @@ def lines(path: str | os.PathLike[str], last: Key | None = None, *,
             if '\r' in block:
                 found[:-1] = [line[:-1] if line.endswith('\r') else line
                               for line in found[:-1]]
-            if not found[-1]:
+            # Bytes that errors='ignore' made nothing of are a line too.
+            if not found[-1] and text.whole:
                 del found[-1]
             text.check(len(found), ends)
             yield from map(_line, zip(ends[1:], found,
@@ -180,6 +181,8 @@ class _Rows:
     def _lines(self) -> Iterator[List[str]]:
         for block, ends in self._text.blocks():
             found = io.StringIO(block).readlines()
+            if not self._text.whole and block[-1:] in ('', '\n'):
+                found.append('')        # of bytes that are ignored
             self._text.check(len(found), ends)
             self.before = self.reader.line_num
             self.ends = ends

@@ -145,6 +145,16 @@ def test_places_are_in_bytes_whatever_becomes_of_them(path, encoding, errors,
                     ) == found[at:]
 
 
+@pytest.mark.parametrize('data', [b'a\n\xff', b'\xff\xff'])
+def test_a_last_line_of_which_all_is_ignored_is_an_empty_one(path, data):
+    write(path, data)
+    found = list(lines(path, errors='ignore'))
+    assert [(job.offset, job.text) for job in found][-1] == (len(data), '')
+    assert list(lines(path, found[-1].pk, errors='ignore')) == []
+    rows = list(csv_rows(path, fieldnames=['n'], errors='ignore'))
+    assert [row.row for row in rows] == [{'n': 'a'}] * (len(found) - 1)
+
+
 def test_as_csv_is_told(tmp_path):
     path = tmp_path / 'a.csv'
     path.write_bytes("1;'a;b'\n2;c\n".encode('utf-16'))
