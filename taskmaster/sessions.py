@@ -72,7 +72,9 @@ def children() -> list[int]:
     """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:       # as a rule: none, and nothing to look for
+    # As a rule: none, and nothing to look for.  Python has no `waitid` on
+    # macOS before 3.13, where there is no /proc to look in either.
+    except (ChildProcessError, AttributeError):
         return []
     found = []
     for thread in _listed('/proc/self/task'):

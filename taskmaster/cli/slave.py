@@ -110,7 +110,9 @@ def run(settings: Settings, timing: Timing) -> int:
             'stopping: jobs that are begun are finished first; once more to '
             'stop at once')
 
-    Signals(stop, lambda: say(slave.doing()), failed=slave.fail).install()
+    # Of the slave that there is by then.
+    Signals(stop, lambda: say(slave.doing()),
+            failed=lambda error: slave.fail(error)).install()
     try:    # It shows the stacks even when a handler holds the GIL.
         faulthandler.register(signal.SIGUSR1, chain=True)
     except (RuntimeError, ValueError, OSError, AttributeError):
@@ -121,6 +123,8 @@ def run(settings: Settings, timing: Timing) -> int:
         if stopped or identity.module is None:
             raise
         slave = new(load(not handler.checks)[1])
+        if stopped:         # meanwhile: it was the other one that left
+            slave.leave()
         slave.run()
     return ended(0, stopped[0] if stopped else None)
 

@@ -3,17 +3,20 @@
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
                    MemoryMaster, add, greet, take, until)
 
+from taskmaster.cli import slave as cli
+from taskmaster.console.ending import Stopped
 from taskmaster.errors import (ConfigError, Fault, KeyRefused,
                                TaskmasterError, Unreachable)
 from taskmaster.master.dispatcher import Leased
 from taskmaster.settings import Settings
 from taskmaster.slave.backlog import Backlog
-from taskmaster.slave.link import Identity, LinkLoop
+from taskmaster.slave.link import Identity, LinkLoop, OtherWork
 from taskmaster.slave.parent import CONNECTED, OVER, RETIRED
 from taskmaster.slave.slave import Slave
 from taskmaster.timing import STANDARD
@@ -617,6 +620,50 @@ def test_leaving_while_no_master_answers_gives_up_what_is_in_hand():
 
 
 # -- one step of the link -------------------------------------------------
+
+def test_a_signal_between_handling_and_checking_is_for_who_checks(
+        monkeypatch):
+    """And so is a fault of ours in the thread of the signals."""
+    made, signals = [], {}
+
+    class Noted:
+        def __init__(self, *_, **__):
+            made.append(self)
+            self.left, self.failed = False, []
+            if len(made) == 2:
+                signals['stop'](15)
+
+        def leave(self):
+            self.left = True
+
+        def fail(self, error):
+            self.failed.append(error)
+
+        def run(self):
+            if len(made) == 1:
+                raise OtherWork('checks')
+            assert self.left and not made[0].failed
+            signals['failed']('fault')
+            assert self.failed == ['fault']
+
+    class Caught:
+        def __init__(self, stop, tell, failed):
+            signals.update(stop=stop, failed=failed)
+
+        def install(self):
+            pass
+
+    target = SimpleNamespace(name='one')
+    monkeypatch.setattr('taskmaster.slave.slave.Slave', Noted)
+    monkeypatch.setattr('taskmaster.usercode.handler.from_target',
+                        lambda *_: (target, Handler(print, 0)))
+    monkeypatch.setattr(cli, 'Signals', Caught)
+    monkeypatch.setattr('faulthandler.register', lambda *_, **__: None)
+    with pytest.raises(Stopped) as stopped:
+        cli.run(Settings(target='one', key='0123456789abcdef' * 4,
+                         host='127.0.0.1:1'), QUICK)
+    assert stopped.value.number == 15 and len(made) == 2
+
 
 class Scripted:
     """A connection whose replies are given beforehand."""
