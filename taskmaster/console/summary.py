@@ -181,7 +181,8 @@ def shown_code(outcome: Outcome) -> int:
 
 def reason(outcome: Outcome) -> str:
     """Return why a run has ended, for a person."""
-    if outcome.stopped_by is not None:
+    # An error is graver: of it the code is.
+    if outcome.stopped_by is not None and outcome.code <= EX_FAILED_JOBS:
         return (f'stopped by {signal.Signals(outcome.stopped_by).name}; '
                 'start again to go on')
     said = (f'ended by {outcome.option}; start again to go on'

@@ -96,6 +96,8 @@ def test_a_retry_says_where_the_run_stands(said):
     (70, {'fault': True}, 'a fault of taskmaster itself (exit code 70)'),
     (74, {}, 'the last save did not succeed (exit code 74)'),
     (78, {}, 'ended (exit code 78)'),
-    (1, {'stopped_by': 2}, 'stopped by SIGINT; start again to go on')])
+    (1, {'stopped_by': 2}, 'stopped by SIGINT; start again to go on'),
+    (74, {'stopped_by': 2},
+     'the last save did not succeed (exit code 74)')])
 def test_the_reason(code, given, text):
     assert reason(Outcome(code, 10, 0, 'x.failures', **given)) == text
