@@ -101,7 +101,7 @@ class Inline:
                 if self._limit is not None and self._finished >= self._limit:
                     self._option = '--limit'
                 self._save(complete=not self._option)
-                recorder.finish()
+                self._put_in_order()
                 code = EX_FAILED_JOBS if recorder.failed else 0
                 return code
             except (bdb.BdbQuit, KeyboardInterrupt):
@@ -256,6 +256,14 @@ class Inline:
                             'jobs since the last save will run '
                             'again') from error
         self._saved = time.monotonic()
+
+    def _put_in_order(self) -> None:
+        try:
+            self._recorder.finish()
+        except OSError as error:
+            raise SaveError('cannot put the failures file in order '
+                            f'({summary(error)}); what is in it counts, '
+                            'start again once it can be written') from error
 
     def _status(self) -> Status:
         return Status(self._recorder.count + self._finished, 0, 0,
