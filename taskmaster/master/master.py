@@ -170,9 +170,10 @@ class Master:
     def finished(self, code: int) -> None:
         """Call the operator's `finished`: the run has ended with that code."""
         if self._ended_as is not None:
+            outcome = self._ended_as._replace(code=code)
+            self._register.correct(outcome)
             self._recorder.source.end(self._summary.document(
-                self._recorder.source.name,
-                self._ended_as._replace(code=code)), self._timing.finished)
+                self._recorder.source.name, outcome), self._timing.finished)
 
     def stop(self, number: int) -> None:
         """Drain because of a signal; any thread may call this."""

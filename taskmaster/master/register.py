@@ -95,6 +95,15 @@ class Register:
         self._status = status
         self._finish(state_of(outcome), shown_code(outcome), reason(outcome))
 
+    def correct(self, outcome: Outcome) -> None:
+        """Slaves may have ended worse since then.
+
+        A run that a signal has stopped ends by that all the same.
+        """
+        if (self._record is not None and outcome.stopped_by is None
+                and outcome.code > (self._record.exit_code or 0)):
+            self.end(outcome, self._status)
+
     def close(self) -> None:
         """The master serves no longer, whether or not it has said why."""
         if self._record is not None and self._record.ended is None:
@@ -108,8 +117,12 @@ class Register:
         self._news.set()
         if self.thread is None:
             self._write()
-        else:
-            self.thread.join(self._timing.register)
+            return
+        if not self.thread.is_alive():      # it has written an end already
+            self.thread = threading.Thread(target=self._write,
+                                           name='register', daemon=True)
+            self.thread.start()
+        self.thread.join(self._timing.register)
 
     def _write(self) -> None:
         if self._runs is None or self._record is None:

@@ -22,6 +22,7 @@ from taskmaster.master.jobqueue import LINES
 from taskmaster.master.master import Master
 from taskmaster.master.recorder import Recorder
 from taskmaster.settings import Settings
+from taskmaster.storage.runs import Runs
 from taskmaster.storage.state import StateFile
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.source import Source
@@ -438,6 +439,22 @@ def test_finished_whatever_the_end(make, end, how, code):
     except OperatorError:
         pass
     assert [(one['state'], one['exit_code']) for one in told] == [(how, code)]
+
+
+@pytest.mark.parametrize('number, how, code', [
+    (None, 'failed', 70), (2, 'stopped', 130)])
+def test_a_slave_that_ends_badly_after_all_is_on_record(
+        make, tmp_path, number, how, code):
+    """What the process ends with, `tm-ctl list` says."""
+    master = make()
+    master.speaks_last = False
+    if number is not None:
+        master.stop(number)
+    assert finished(master) == 0
+    master.close()
+    master.finished(70)
+    one, = Runs(str(tmp_path / 'config' / 'taskmaster' / 'runs')).read()
+    assert (one.how, one.exit_code) == (how, code)
 
 
 def test_what_finished_raises_is_said_and_changes_nothing(make, caplog):
