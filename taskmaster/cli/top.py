@@ -19,7 +19,6 @@ from typing import Any, Callable, NoReturn
 
 from ..console.ending import Stopped
 from ..console.output import print_line
-from ..console.signals import IGNORED
 from ..console.top import ASCII, BLOCKS, COLUMNS, LINES, View, screen
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..service import Service
@@ -42,7 +41,7 @@ LEAVE = '\x1b[?25h\x1b[?1049l'
 COMMAND_OF = {'p': PAUSE, 'r': RESUME}
 SURE = 'stop the run? jobs in hand are finished and saved first   y / n'
 OVER = 'the run is over   q quit'
-SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT
 
 Connect = Callable[[], Link]
 
@@ -129,10 +128,14 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         for number in SIGNALS:
-            if number not in IGNORED:
+            if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _stopped)
         signal.signal(signal.SIGTSTP, self._suspend)
-        self.enter()
+        try:
+            self.enter()
+        except BaseException:       # a signal may come in the midst of it
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None,

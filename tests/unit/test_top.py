@@ -1,7 +1,12 @@
-"""The screen of `tm-ctl top`: what stands on it, in any size."""
+"""The screen of `tm-ctl top`: what stands on it, and how it is left."""
+
+import signal
+from types import SimpleNamespace
 
 import pytest
 
+from taskmaster.cli.top import ENTER, LEAVE, SIGNALS, Terminal
+from taskmaster.console.ending import Stopped
 from taskmaster.console.line import cells
 from taskmaster.console.top import ASCII, View, graph, screen
 
@@ -131,3 +136,49 @@ def test_the_line_of_rates():
     assert graph([0, 1, 50, 100], 2, ASCII) == '=@'
     assert graph([0, 0], 9, ASCII) == '..'
     assert graph([], 9) == graph([1.0], 0) == ''
+
+
+# -- the terminal ---------------------------------------------------------
+
+@pytest.fixture
+def done(monkeypatch):
+    """What is done to a terminal, in order; there is none."""
+    done = []
+    monkeypatch.setattr('termios.tcgetattr', lambda fd: 'before')
+    monkeypatch.setattr('termios.tcsetattr',
+                        lambda fd, when, what: done.append(what))
+    monkeypatch.setattr('tty.setcbreak', lambda fd: done.append('ours'))
+    monkeypatch.setattr('sys.stdin', SimpleNamespace(fileno=lambda: 0))
+    monkeypatch.setattr('sys.stdout', SimpleNamespace(fileno=lambda: 1))
+    monkeypatch.setattr(Terminal, '_write', lambda _, text: done.append(text))
+    numbers = *SIGNALS, signal.SIGTSTP
+    handlers = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    yield done
+    for number, handler in zip(numbers, handlers):
+        signal.signal(number, handler)
+
+
+WHOLE = ['ours', ENTER, LEAVE, 'before']
+
+
+def test_ctrl_backslash_leaves_the_terminal_as_it_was(done):
+    with pytest.raises(Stopped):
+        with Terminal():
+            assert signal.getsignal(signal.SIGQUIT) != signal.SIG_DFL
+            raise Stopped(signal.SIGQUIT)
+    assert done == WHOLE
+
+
+def test_also_where_a_signal_comes_while_it_is_entered(done, monkeypatch):
+    def interrupted(self, text):
+        done.append(text)
+        if text == ENTER:
+            raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(Terminal, '_write', interrupted)
+    with pytest.raises(Stopped):
+        with Terminal():
+            pass
+    assert done == WHOLE
