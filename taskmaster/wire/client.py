@@ -92,7 +92,11 @@ def _dialed(host: str, port: int, seconds: float) -> Socket:
     failed = OSError(f'no address of {host}')
     for family, kind, protocol, _, place in getaddrinfo(
             _plain(numeric(host)), port, 0, SOCK_STREAM):
-        sock = Socket(family, kind, protocol)
+        try:
+            sock = Socket(family, kind, protocol)
+        except OSError as error:        # a kernel without IPv6, say
+            failed = error
+            continue
         try:
             sock.settimeout(seconds)
             sock.connect(place)

@@ -237,6 +237,25 @@ def test_localhost_is_never_the_other_family(serve, queue):
         assert relay.count == 0
 
 
+def test_a_family_that_the_kernel_lacks_keeps_nobody_from_the_next(
+        monkeypatch):
+    made = client.Socket
+
+    def lacking(family, *more):
+        if family == -1:
+            raise OSError(97, 'Address family not supported')
+        return made(family, *more)
+
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        place = server.getsockname()
+        monkeypatch.setattr(client, 'Socket', lacking)
+        monkeypatch.setattr(client, 'getaddrinfo', lambda *_: [
+            (family, socket.SOCK_STREAM, 0, '', place)
+            for family in (-1, socket.AF_INET)])
+        with client._dialed(*place, 5.0) as sock:
+            assert sock.getpeername() == place
+
+
 # -- who ends TLS, or leaves it out ---------------------------------------
 
 @pytest.fixture
