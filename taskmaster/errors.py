@@ -62,7 +62,7 @@ class OperatorError(TaskmasterError):
 
 
 class SaveError(TaskmasterError):
-    """State or failures could not be written."""
+    """State, failures, or what was asked for could not be written."""
 
     exit_code = os.EX_IOERR
 

@@ -9,8 +9,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from .. import logs
+from ..errors import SaveError
 from ..settings import Settings
-from ..text import printable
+from ..text import printable, summary
 
 if TYPE_CHECKING:       # slaves have none
     from .progress import Progress
@@ -92,8 +93,20 @@ def _show_by(handler: logging.Handler) -> None:
 
 
 def print_line(line: str) -> None:
-    """Print what was asked for."""
-    pass_on(printable(line, lines=True))
+    """Print what was asked for.
+
+    Raises SaveError where there is no room for it: half a file is not to
+    pass for a whole one.
+    """
+    try:
+        print(printable(line, lines=True), flush=True)
+    except BrokenPipeError:     # `| head -1` has closed it
+        pass
+    except OSError as error:
+        raise SaveError('cannot print what was asked for '
+                        f'({summary(error)})') from error
+    except ValueError:          # it is closed
+        pass
 
 
 def to_stderr(line: str) -> None:
