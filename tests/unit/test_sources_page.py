@@ -5,7 +5,6 @@ import re
 import sqlite3
 import sys
 import types
-import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -106,9 +105,18 @@ def test_a_check(load, users):
 @contextlib.contextmanager
 def closing_connections():
     """A get_jobs leaves its connection to the end of its process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ResourceWarning)
+    connect, opened = sqlite3.connect, []
+
+    def remembered(*args, **options):
+        opened.append(connect(*args, **options))
+        return opened[-1]
+    sqlite3.connect = remembered
+    try:
         yield
+    finally:
+        sqlite3.connect = connect
+        for connection in opened:
+            connection.close()
 
 
 class Post(models.Model):
