@@ -115,8 +115,8 @@ def closing_connections():
         yield
     finally:
         sqlite3.connect = connect
-        for connection in opened:
-            connection.close()
+        for db in opened:
+            db.close()
 
 
 class Post(models.Model):
