@@ -32,6 +32,9 @@ class Failed(Protocol):
     """A failed job, as the failures file has it."""
 
     @property
+    def number(self) -> int: ...
+
+    @property
     def key(self) -> str: ...
 
     @property
@@ -44,11 +47,13 @@ class Failed(Protocol):
 class Kind:
     """How many jobs have failed in one way, and which."""
 
-    __slots__ = 'name', 'count', 'first_key', 'last_key', 'error', 'traceback'
+    __slots__ = ('name', 'count', 'first', 'last', 'first_key', 'last_key',
+                 'error', 'traceback')
 
     def __init__(self, name: str, first: Failed):
         self.name = name
         self.count = 0
+        self.first = self.last = first.number
         self.first_key = self.last_key = first.key
         self.error = first.error            # of the first, one line
         self.traceback = first.traceback[-TRACEBACK:]
@@ -82,7 +87,11 @@ class Kinds:
                 name = OTHERS
             kind = self._kinds.setdefault(name, Kind(name, failure))
         kind.count += 1
-        kind.last_key = failure.key
+        # In the order of the source, whatever came first.
+        if failure.number >= kind.last:
+            kind.last, kind.last_key = failure.number, failure.key
+        elif failure.number < kind.first:
+            kind.first, kind.first_key = failure.number, failure.key
         self.count += 1
         return kind
 

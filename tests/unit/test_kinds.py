@@ -13,7 +13,7 @@ from taskmaster.console.kinds import (MOST, OTHERS, TRACEBACK, Kinds, is_of,
                                       kind_of, type_of)
 from taskmaster.text import summary, traceback_of
 
-Failure = namedtuple('Failure', 'key error traceback')
+Failure = namedtuple('Failure', 'key error traceback number', defaults=[0])
 HERE = os.path.basename(__file__)
 
 
@@ -168,3 +168,9 @@ def test_a_group_of_errors():
     text = failed(group)
     assert kind(text) == f'ExceptionGroup at {HERE}:{line_of(group)}'
     assert 'KeyError' in text.traceback and traceback
+
+
+def test_the_first_and_the_last_are_of_the_source_not_of_the_reports():
+    kinds = Kinds(Failure(str(n), 'lost with its slave 3 times', '', n)
+                  for n in (500, 111, 7777, 5000))
+    assert kinds.frequent()[0].line().endswith('(keys 111 to 7777)')
