@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from typing import Any, Iterable, Protocol
+from typing import TYPE_CHECKING, Any, Iterable
 
 from ..text import short
+
+if TYPE_CHECKING:
+    from .summary import Failed
 
 # Kinds told apart; what comes after is counted together.
 MOST = 50
@@ -26,22 +29,6 @@ _LIBRARY = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
 _FRAME = '  File "'
 _GROUP = '  | '          # before it, where a group of exceptions was raised
 _WORD = re.compile(r'[^\W\d][\w.]*')
-
-
-class Failed(Protocol):
-    """A failed job, as the failures file has it."""
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def error(self) -> str: ...
-
-    @property
-    def traceback(self) -> str: ...
 
 
 class Kind:

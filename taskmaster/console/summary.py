@@ -53,8 +53,8 @@ class Outcome(NamedTuple):
     retried: Retried | None = None
 
 
-class Recorded(Protocol):
-    """A failed job that is in the failures file; see also `kinds.Failed`."""
+class Failed(Protocol):
+    """A failed job, as the failures file has it."""
 
     @property
     def number(self) -> int: ...
@@ -67,6 +67,10 @@ class Recorded(Protocol):
 
     @property
     def traceback(self) -> str: ...
+
+
+class Recorded(Failed, Protocol):
+    """A failed job that is in the failures file."""
 
     @property
     def cause(self) -> str: ...

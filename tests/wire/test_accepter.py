@@ -9,29 +9,15 @@ import time
 from contextlib import ExitStack, closing, suppress
 
 import pytest
-from fakes import KEY, LONG, RUN, greet, take, until
+from fakes import KEY, LONG, greet, take, until
 from peers import a_slave_is_served, all_of, finish, first, frame, opened
 
-from taskmaster.master.jobqueue import JobQueue
 from taskmaster.timing import STANDARD
 from taskmaster.wire import accepter, client
 from taskmaster.wire import server as serving
 
 # Nobody is cut for being slow.
 PATIENT = {'handshake': 1000.0, 'connect': 1000.0}
-
-
-@pytest.fixture
-def queue():
-    queue = JobQueue(100, RUN)
-    for job in range(1, 11):
-        queue.put(job)
-    return queue
-
-
-@pytest.fixture
-def server(serve, queue):
-    return serve(queue)
 
 
 def idle(server):

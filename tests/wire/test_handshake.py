@@ -6,32 +6,18 @@ import struct
 from contextlib import closing, suppress
 
 import pytest
-from fakes import KEY, LONG, RUN, Background, greet, take
+from fakes import KEY, LONG, Background, greet, take
 from peers import a_slave_is_served, answer_to, frame, said
 from relays import Relay
 
 from taskmaster import __version__
 from taskmaster.errors import KeyRefused, TaskmasterError
-from taskmaster.master.jobqueue import JobQueue
 from taskmaster.wire import client, gate, handshake
 from taskmaster.wire.connection import Connection
 from taskmaster.wire.fields import BadMessage
 from taskmaster.wire.handshake import (CLEAR, FIRST_BYTES, FORM, GO_ON, NONCE,
                                        UNIX, First)
 from taskmaster.wire.messages import PROTOCOL
-
-
-@pytest.fixture
-def queue():
-    queue = JobQueue(100, RUN)
-    for job in range(1, 11):
-        queue.put(job)
-    return queue
-
-
-@pytest.fixture
-def server(serve, queue):
-    return serve(queue)
 
 
 @pytest.fixture

@@ -28,19 +28,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
 @pytest.fixture
-def queue():
-    queue = JobQueue(100, RUN)
-    for job in range(1, 11):
-        queue.put(job)
-    return queue
-
-
-@pytest.fixture
-def server(serve, queue):
-    return serve(queue)
-
-
-@pytest.fixture
 def stranger(server):
     """Opens bare sockets to the server."""
     opened = []
