@@ -13,13 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# In a process of its own: what is loaded when the script ends, as JSON.
+# In a process of its own: what is loaded when the script ends, as JSON in
+# a file, as what the script prints may be flushed before or after.
 LOADED = '''
-import json, os, runpy, sys
-said = os.dup(1)
+import atexit, json, sys
+said = open(sys.argv.pop(1), 'w')
 def tell():
-    os.write(said, json.dumps(sorted(sys.modules)).encode())
-import atexit
+    json.dump(sorted(sys.modules), said)
+    said.close()
 atexit.register(tell)
 from taskmaster.__main__ import main
 main()
@@ -47,10 +48,12 @@ def loaded(line, folder):
     (folder / 'one.py').write_text(TARGET)
     environ = {**os.environ, 'PYTHONPATH': str(ROOT),
                'XDG_CONFIG_HOME': str(folder)}
-    said = subprocess.run(
-        [sys.executable, '-S', '-c', LOADED, *line], cwd=folder, env=environ,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
-    return set(json.loads(said.stdout[said.stdout.rindex(b'['):]))
+    said = folder / 'loaded.json'
+    subprocess.run(
+        [sys.executable, '-S', '-c', LOADED, str(said), *line], cwd=folder,
+        env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        timeout=60)
+    return set(json.loads(said.read_text()))
 
 
 @pytest.mark.parametrize('script', LINES)
