@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import time
 from datetime import timedelta
-from itertools import islice
+from functools import partial
 from typing import Any, Callable, Iterator
 
 from .console.output import print_line
@@ -23,7 +23,7 @@ from .storage.state import Checkpoint, StateFile
 from .text import safe_repr, short, summary, traceback_of
 from .usercode import signature
 from .usercode.handler import Handler
-from .usercode.source import MUTABLE, Source, same_again
+from .usercode.source import MUTABLE, Source, opened, same_again
 from .wire.messages import PICKLE
 
 SHOWN = 10              # jobs that are shown
@@ -136,7 +136,7 @@ class _Rehearsal:
     def _go_through(self) -> Iterator[Line]:
         """Look at the first jobs closely, and at some more how fast."""
         begin = time.monotonic()
-        jobs = iter(self._source.open())
+        jobs = opened(self._source.open)
         try:
             most, seconds = CLOSELY
             previous = None
@@ -163,14 +163,18 @@ class _Rehearsal:
 
     def _measure(self, jobs: Iterator[Any]) -> None:
         most, seconds = ENOUGH
-        while self._count < most and self._took < seconds:
-            asked = time.perf_counter()
-            count = sum(1 for _ in islice(jobs, 1000))
-            self._took += time.perf_counter() - asked
-            self._count += count
-            if count < 1000:
-                self._ended = True
-                return
+        if self._took > seconds:
+            return
+        begin = now = time.perf_counter()
+        until = begin + seconds - self._took
+        self._ended = True
+        for _ in jobs:
+            now = time.perf_counter()
+            self._count += 1
+            if self._count >= most or now > until:
+                self._ended = False
+                break
+        self._took += now - begin
 
     def _look_at(self, job: Any) -> str:
         """Take note of all about a job; return what to show of it."""
@@ -238,9 +242,11 @@ class _Rehearsal:
         last, following = keys[-2:]
         asked = f'get_jobs(last={_shown(last)})'
         try:
-            jobs = iter(source.open(last=last))
+            jobs = opened(partial(source.open, last=last))
             job = next(jobs, self)
             getattr(jobs, 'close', int)()
+        except OperatorError as error:
+            return Line('last', f'{asked}: {error}', False)
         except BaseException as error:
             return Line('last', f'{asked} raised {summary(error)}', False)
         if job is self:

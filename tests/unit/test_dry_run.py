@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +124,8 @@ DEAF = {
                 'yields nothing, and 6 should come'),
     'raises': (lambda last='': iter(range(1, 10) if not last else last + ''),
                'raised TypeError'),
+    'no iterable': (lambda last='': None if last else range(1, 10),
+                    'get_jobs returned NoneType, which cannot be iterated'),
     'True, which is 1': (
         lambda last=None: iter([*range(9)] if last is None
                                else [float(last), 5]),
@@ -239,6 +243,30 @@ def test_a_dict_that_changes(rehearse):
     assert rehearse(get_jobs)[1:] == (70, (
         'get_jobs yielded the same dict twice; jobs must not change after '
         'they are yielded, so make a new one for each'))
+
+
+def test_what_cannot_be_iterated_is_said_as_by_a_run(rehearse):
+    async def coroutine():
+        return []
+    made = coroutine()
+    for get_jobs, kind in ((lambda: None, 'NoneType'),
+                           (lambda: made, 'coroutine')):
+        assert rehearse(get_jobs)[1:] == (70, (
+            f'get_jobs returned {kind}, which cannot be iterated; let it '
+            'yield the jobs'))
+    made.close()
+
+
+def test_a_source_that_becomes_slow_is_not_waited_for(rehearse, monkeypatch):
+    monkeypatch.setattr(dry_run, 'CLOSELY', (3, 60.0))
+    monkeypatch.setattr(dry_run, 'ENOUGH', (1000, 10.0))
+    # Each job takes a second.
+    monkeypatch.setattr(dry_run, 'time', SimpleNamespace(
+        monotonic=time.monotonic, perf_counter=itertools.count().__next__))
+    lines, code, _ = rehearse(itertools.count)
+    assert code == 0
+    assert lines['speed'] == ('11 jobs from get_jobs in 11.00 s (1/s); none '
+                              'was handled, nothing written')
 
 
 def test_jobs_are_looked_at_for_a_while_only(rehearse, monkeypatch):
