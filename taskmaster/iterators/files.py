@@ -14,14 +14,13 @@ on in the midst of what was a line.
 from __future__ import annotations
 
 import io
-import os
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Iterator, List, NamedTuple, Sequence
 
 from ..errors import OperatorError
 from ..text import safe_repr, summary
-from .textfile import Key, Text
+from .textfile import Key, Path, Text
 
 ENCODING = 'utf-8-sig'      # UTF-8, with a byte-order mark or without
 
@@ -57,7 +56,7 @@ _line = partial(tuple.__new__, Line)
 _row = partial(tuple.__new__, Row)
 
 
-def lines(path: str | os.PathLike[str], last: Key | None = None, *,
+def lines(path: Path, last: Key | None = None, *,
           encoding: str = ENCODING, errors: str = 'strict'
           ) -> Iterator[Line]:
     """Yield the lines of a file, those after the key ``last``.
@@ -84,7 +83,7 @@ def lines(path: str | os.PathLike[str], last: Key | None = None, *,
                                       repeat(text.mark)))
 
 
-def csv_rows(path: str | os.PathLike[str], last: Key | None = None, *,
+def csv_rows(path: Path, last: Key | None = None, *,
              fieldnames: Sequence[str] | None = None,
              encoding: str = ENCODING, errors: str = 'strict',
              dialect: Any = 'excel', **options: Any) -> Iterator[Row]:
@@ -122,7 +121,7 @@ def csv_rows(path: str | os.PathLike[str], last: Key | None = None, *,
                     raise rows.unfinished()
                 yield _row((rows.ends[reader.line_num - rows.before], row,
                             mark))
-        except rows.Error as error:
+        except rows.errors as error:
             raise rows.wrong(error) from error
 
 
@@ -131,7 +130,8 @@ class _Rows:
 
     def __init__(self, text: Text, dialect: Any, options: dict[str, Any]):
         import csv
-        self.Error = csv.Error
+        # A ValueError is of what QUOTE_NONNUMERIC finds no number.
+        self.errors = csv.Error, ValueError
         self._text = text
         self._options = dialect, options
         self._csv = csv
@@ -153,13 +153,15 @@ class _Rows:
                     raise self.unfinished()
                 if fields:
                     return fields
-        except self.Error as error:
+        except self.errors as error:
             raise self.wrong(error) from error
         return []
 
     def go_on(self) -> None:
         """Go to where the text is to go on, behind the header at least."""
-        self._text.go_on(self._offset() if self.ends else 0)
+        # The place after the line that was read last.
+        self._text.go_on(self.ends[self.reader.line_num - self.before]
+                         if self.ends else 0)
         self._start()
 
     def unfinished(self) -> OperatorError:
@@ -169,14 +171,12 @@ class _Rows:
             'it, or wait until it is written')
 
     def wrong(self, error: Exception) -> OperatorError:
+        line = self.reader.line_num - self.before
         return self._text.refused(
-            f'csv cannot read what comes after byte {self._offset()} '
-            f'({summary(error)}); correct it, or say how it is written '
-            '(delimiter, quotechar ...)')
-
-    def _offset(self) -> int:
-        """Return the place after the line that was read last."""
-        return self.ends[self.reader.line_num - self.before]
+            'csv cannot read the line that begins at byte '
+            f'{self.ends[max(line - 1, 0)]} ({summary(error)}); correct it, '
+            'say how it is written (delimiter, quotechar ...), or allow more '
+            'with csv.field_size_limit()')
 
     def _lines(self) -> Iterator[List[str]]:
         for block, ends in self._text.blocks():

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from itertools import accumulate
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple, Union
 
 from ..errors import OperatorError
 from ..text import safe_repr, short, summary
@@ -26,14 +26,15 @@ WIDE = {'utf-16-le': 2, 'utf-16-be': 2, 'utf-32-le': 4, 'utf-32-be': 4}
 STATEFUL = 'iso2022', 'hz', 'utf-7'
 
 Key = Tuple[int, str]       # the place after a job, and the file's mark
+Path = Union[str, bytes, 'os.PathLike[Any]']
 
 
 class Text:
     """A file, open at its beginning, or where `go_on` went."""
 
-    def __init__(self, path: str | os.PathLike[str], encoding: str,
+    def __init__(self, path: Path, encoding: str,
                  errors: str, last: Key | None):
-        self._path = os.fspath(path)
+        self._path = os.fsdecode(path)      # which may be bytes
         self._errors = errors
         self._packed = self._path.endswith('.gz')
         self._place, mark = _split(last)
@@ -189,6 +190,7 @@ class Text:
         try:
             name = codecs.lookup(encoding).name
             newline = '\n'.encode(name)
+            codecs.lookup_error(self._errors)
         except LookupError as error:
             raise self.refused(f'{error}; give one that Python has'
                                ) from error

@@ -298,7 +298,17 @@ BAD = {
                 'convert it to UTF-8'),
     'half a character': (b'i\0d\0\n\0\x01', {'encoding': 'utf-16-le'},
                          'byte 6 is not of'),
-    'NUL or CR': (b'id\n1\r2\n', {}, 'csv cannot read what comes after'),
+    'CR': (b'id\n1\r2\n', {},
+           'csv cannot read the line that begins at byte 3 '),
+    'CR further on': (b'id\n1\n2\n1\r2\n', {}, 'begins at byte 7 '),
+    'CR in the header': (b'i\rd\n', {}, 'begins at byte 0 '),
+    'quotes left open': (b'id\n"1\n\n2', {'strict': True},
+                         'begins at byte 7 '),
+    'no number': (b'"id"\n1\nx\n', {'quoting': csv.QUOTE_NONNUMERIC},
+                  "begins at byte 7 .*to float: 'x'"),
+    'a long field': (b'id\n' + b'x' * 131073, {},
+                     r'begins at byte 3 .*csv\.field_size_limit\(\)'),
+    'errors': (b'id\n', {'errors': 'klingon'}, 'unknown error handler'),
     'columns': (b'id,name,id\n1,2,3\n', {}, "two columns are called 'id'"),
     'no key': (b'id\n', {'last': 17}, 'last=17 is no key of a file'),
     'a place': (b'id\n', {'last': (True, '/0')}, 'no key of a file'),
@@ -327,6 +337,12 @@ def test_what_cannot_be_read(tmp_path):
         path.write_bytes(data)
         with pytest.raises(OperatorError, match='cannot be read'):
             list(lines(path, encoding='latin-1'))
+
+
+def test_a_path_may_be_of_any_type(path):
+    write(path, b'id\n1\n')
+    for name in path, str(path), os.fsencode(path):
+        assert [job.row for job in csv_rows(name)] == [{'id': '1'}]
 
 
 def test_0_and_none_are_the_beginning(path):
