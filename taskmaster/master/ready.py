@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import is_
 from typing import Any
 
 from ..usercode.source import MUTABLE
@@ -90,7 +91,9 @@ def repeated(jobs: list[Any], start: int, stop: int) -> int | None:
             return None
         except Exception:
             pass
-    for at in range(start, stop):
-        if jobs[at] is jobs[at - 1] and isinstance(jobs[at], MUTABLE):
-            return at
+    part = jobs[start - 1:stop]
+    if any(map(is_, part, part[1:])):       # at the speed of C
+        for at, job in enumerate(part[1:], start):
+            if job is part[at - start] and isinstance(job, MUTABLE):
+                return at
     return None

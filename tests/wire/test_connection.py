@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
 from taskmaster.wire.connection import (CHUNK, MAC_BYTES, NEWS, PARTS,
                                         UNPROVED, Connection, Mac)
-from taskmaster.wire.messages import BadMessage, Payload
+from taskmaster.wire.messages import LEASE_BYTES, BadMessage, Payload
 
 
 @pytest.fixture
@@ -122,6 +123,46 @@ def test_ten_megabytes_both_ways(pair):
     sending.result()
 
 
+class Counted(socket.socket):
+    calls = 0
+
+    def sendmsg(self, *arguments):
+        self.calls += 1
+        return super().sendmsg(*arguments)
+
+
+def test_a_lease_goes_through_a_unix_socket_in_few_calls():
+    """After each the thread waits for the GIL, which the feeder may have."""
+    one, other = socket.socketpair(socket.AF_UNIX)
+    usual = one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    counted = Counted(fileno=one.detach())
+    one, other = Connection(counted), Connection(other)
+    granted = counted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    parts = Payload([pattern(1 << 16)] * (LEASE_BYTES >> 16))
+    sending = Background(one.send_bytes, b'', parts)
+    assert len(other.recv_bytes()) == LEASE_BYTES
+    sending.result()
+    one.close()
+    other.close()
+    assert granted > usual
+    assert counted.calls <= max(1, -(-2 * LEASE_BYTES // granted))
+
+
+@pytest.mark.parametrize('size', [LEASE_BYTES, 2 * LEASE_BYTES])
+def test_a_lease_is_taken_in_without_a_copy(pair, size):
+    one, other = pair
+    parts = Payload([pattern(1 << 16)] * (size >> 16))
+    sending = Background(one.send, ('#RETURN', ['lease', parts]))
+    tracemalloc.start()
+    try:
+        assert len(other.recv()[1][1]) == size
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    sending.result()
+    assert peak < 1.3 * size
+
+
 def test_a_frame_as_long_as_the_limit_comes(pair):
     one, other = pair
     other.limit = 10_000
@@ -170,8 +211,7 @@ def test_what_is_not_json_is_out_of_form(pair, frame):
         other.recv()
 
 
-def test_every_cut_of_a_frame_is_an_end(monkeypatch):
-    monkeypatch.setattr(connection, '_tune', lambda sock: None)  # it is TCP's
+def test_every_cut_of_a_frame_is_an_end():
     frame = struct.pack('!Q', 9) + b'["a",123]'
     for size in range(len(frame)):
         near, far = socket.socketpair(socket.AF_UNIX)
