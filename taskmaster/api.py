@@ -15,7 +15,8 @@ from typing import Any, Callable, Iterable, Union
 from .address import address
 from .console.output import new_progress, printer, set_up_logging
 from .console.signals import Signals, ignored_now
-from .errors import need_the_gil
+from .errors import NothingToDo, need_the_gil
+from .logs import logger
 from .settings import ENV_KEY, TABLE, Settings, from_python
 from .usercode import handler, targets
 from .usercode.source import from_function, from_iterable
@@ -90,6 +91,9 @@ class Taskmaster:
         theirs = os.environ.pop(ENV_KEY, None)
         try:
             return self._start(self._settings)
+        except NothingToDo as said:
+            logger(__name__).info('%s', said)
+            return said.exit_code
         finally:
             if theirs is not None:      # what they start had no need of it
                 os.environ[ENV_KEY] = theirs

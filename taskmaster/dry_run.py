@@ -20,7 +20,7 @@ from .master.making import state_path
 from .settings import Settings
 from .storage.codec import encode_key, identity, same
 from .storage.state import Checkpoint, StateFile
-from .text import safe_repr, short, summary, traceback_of
+from .text import counted, safe_repr, short, summary, traceback_of
 from .usercode import signature
 from .usercode.handler import Handler
 from .usercode.source import MUTABLE, Source, opened, same_again
@@ -106,7 +106,8 @@ class _Rehearsal:
         yield self._of_jobs()
         if self._weight.each:
             full = min(self._settings.size, self._weight.held())
-            yield Line('memory', f'a full queue would be {full} jobs, about '
+            yield Line('memory', 'a full queue would be '
+                       f"{counted(full, 'job')}, about "
                        f'{full * self._weight.each / 1e6:.1f} MB of them '
                        'pickled')
         yield self._of_last()
@@ -114,11 +115,11 @@ class _Rehearsal:
             yield from self._of_functions(load)
         total = self._settings.total
         if total is not None:
-            yield Line('total', f'{total} jobs, by --total')
+            yield Line('total', f"{counted(total, 'job')}, by --total")
         elif source.count is not None:
             line, total = self._counted(source.count)
             yield line
-        yield Line('speed', f'{self._count} jobs from get_jobs in '
+        yield Line('speed', f"{counted(self._count, 'job')} from get_jobs in "
                    f'{self._took:.2f} s ({self._rate():.0f}/s); none was '
                    'handled, nothing written')
         yield self._of_time(total, found)
@@ -192,7 +193,7 @@ class _Rehearsal:
         if wrong:
             self._bad += 1
             self._wrong_job = self._wrong_job or f'{wrong} (key {_shown(key)})'
-        what = f'{size} bytes' if size else wrong
+        what = counted(size, 'byte') if size else wrong
         return f'key {_shown(key)}, {what}, {short(safe_repr(job), 60)}'
 
     def _of_key(self, key: Any) -> str:
@@ -216,9 +217,11 @@ class _Rehearsal:
         if self._wrong_key or not self._count:
             return Line('keys', self._wrong_key or 'there is no job',
                         False if self._wrong_key else None)
-        return Line('keys', f'the first {self._closely} are unique and come '
-                    f'back as they are saved, in {self._longest} bytes at '
-                    'most', True)
+        several = (f'the first {self._closely} are unique and come back as '
+                   'they are saved' if self._closely > 1 else
+                   'the only one comes back as it is saved')
+        return Line('keys', f"{several}, in {counted(self._longest, 'byte')} "
+                    'at most', True)
 
     def _of_jobs(self) -> Line:
         if self._bad:
@@ -226,8 +229,10 @@ class _Rehearsal:
                         f'would fail: one {self._wrong_job}', False)
         if not self._count:
             return Line('jobs', 'none')
-        return Line('jobs', f'the first {self._closely} come back from a '
-                    'pickle as they are, of '
+        several = (f'the first {self._closely} come back from a pickle as '
+                   'they are' if self._closely > 1 else
+                   'the only one comes back from a pickle as it is')
+        return Line('jobs', f'{several}, of '
                     f'{self._bytes / self._closely:.0f} bytes in the mean '
                     f'and {self._heaviest} at most', True)
 
@@ -298,7 +303,7 @@ class _Rehearsal:
             left = min(left, self._settings.limit)
         seconds = round(left / self._rate()) if left else 0
         return Line('time', f'get_jobs alone would take '
-                    f'{timedelta(seconds=seconds)} for {left} jobs')
+                    f"{timedelta(seconds=seconds)} for {counted(left, 'job')}")
 
     def _rate(self) -> float:
         return self._count / max(self._took, 1e-6)

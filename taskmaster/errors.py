@@ -36,6 +36,12 @@ class UsageError(TaskmasterError):
     exit_code = EX_USAGE
 
 
+class NothingToDo(TaskmasterError):
+    """What was asked for is done already: a line, and no failure."""
+
+    exit_code = os.EX_OK
+
+
 class TooManyFailures(TaskmasterError):
     """``--max-failures`` was reached."""
 

@@ -128,7 +128,7 @@ class Inline:
             code or 0, self._finished, recorder.failed,
             recorder.failures.path, option=self._option,
             stopped_by=None if code is not None else signal.SIGINT,
-            retried=recorder.retried)
+            retried=recorder.retried, earlier=recorder.count)
         self._summary.say(outcome)
         if code is None and recorder.saved:
             log.info('%s', recorder.saved)

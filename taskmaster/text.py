@@ -61,13 +61,24 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit - 3] + '...'
 
 
+def counted(number: int | str, thing: str) -> str:
+    """Return ``1 job``, or ``2 jobs``, of ``job``."""
+    return f'{number} {thing}{"s"[:str(number) != "1"]}'
+
+
+def quoted(word: str) -> str:
+    """Return a word as it is to be typed in a shell."""
+    import shlex        # few need it
+    return shlex.quote(word)
+
+
 def duration(seconds: float) -> str:
     """Return ``0:00:40``, or ``1 day, 0:00:40``, as of a `timedelta`."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     text = f'{hours}:{minutes:02}:{seconds:02}'
-    return f'{days} day{"s"[:days > 1]}, {text}' if days else text
+    return f'{counted(days, "day")}, {text}' if days else text
 
 
 def summary(error: BaseException, limit: int = 200) -> str:

@@ -13,7 +13,7 @@ from ..console.status import lines
 from ..converters import as_rate
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..settings import Settings
-from ..text import summary
+from ..text import quoted, summary
 from ..timing import STANDARD, Timing
 from ..wire.client import Connector, Link
 from ..wire.key import key_of
@@ -93,12 +93,18 @@ def _checked(settings: Settings) -> float | None:
         raise UsageError('--once is for top')
     if command == FAILURES:
         return None
-    if (command == RATE) != (value is not None):
-        raise UsageError('give a number, or off, to rate and nothing else')
-    try:
-        return None if value is None else as_rate(value)
-    except ValueError as error:
-        raise UsageError(f'rate: {error}') from None
+    if command == RATE:
+        if value is None:
+            raise UsageError('give a number of jobs a second, or off, to rate')
+        try:
+            return as_rate(value)
+        except ValueError as error:
+            raise UsageError(f'rate: {error}; a run is named with --run='
+                             + quoted(value)) from None
+    if value is not None:
+        raise UsageError(f'{command} takes no other word; a run is named '
+                         f'with --run={quoted(value)}')
+    return None
 
 
 def _list(settings: Settings) -> None:
@@ -108,7 +114,7 @@ def _list(settings: Settings) -> None:
     if settings.json:
         print_line(json.dumps(found, indent=2))
     else:
-        for line in runs.listed(found):
+        for line in runs.listed(found, named=wanted is not None):
             print_line(line)
 
 
@@ -132,9 +138,10 @@ def _look_for(found: Found, connect: Callable[[], Link],
             return connect()
         except (OSError, EOFError) as error:
             if time.monotonic() >= deadline:
-                raise Unreachable(f'no master at {found.name} ('
-                                  f'{summary(error)}); check --host, or '
-                                  'see tm-ctl list') from error
+                raise Unreachable(
+                    f'no master at {found.name} ({summary(error)}); '
+                    + (found.last or 'check --host, or see tm-ctl list')
+                ) from error
         time.sleep(0.1)
 
 
@@ -144,6 +151,7 @@ SCRIPT = Script(
   tm-ctl status                           of the one that is live there
   tm-ctl status --run=migrate             of that one; over, how it ended
   tm-ctl top                              the whole screen, live
+  tm-ctl top --once                       one screen of it, printed
   tm-ctl status --json --host=db1 --key-file=key
   tm-ctl status --prometheus              for node_exporter's text files
   tm-ctl pause                            hand out no more jobs; survives a

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from typing import Any, Callable
 
 from ..console.kinds import OTHERS, Kinds
@@ -12,7 +11,7 @@ from ..console.output import print_line, to_stderr
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..settings import Settings
 from ..storage.failures import FailuresFile
-from ..text import short
+from ..text import counted, quoted, short
 from ..wire.messages import Failures, Refused
 from .finding import Found, find
 
@@ -71,7 +70,9 @@ def _of_file(path: str, needed: bool = True) -> Failures:
                                   'which is left out'))).report(True))
     except FileNotFoundError:
         if needed:
-            raise UsageError(f'there is no file {short(path)}') from None
+            raise UsageError(
+                f'there is no file {short(path)}; a run is named with '
+                f'--run={quoted(os.path.basename(path))}') from None
         return Failures(path, [])
 
 
@@ -83,17 +84,17 @@ def _lines(found: Failures) -> list[str]:
     count = sum(kind['count'] for kind in found.kinds)
     if not count:
         return ['no failed jobs']
-    several = len(found.kinds) > 1
-    said = [f'{count} failed jobs of {len(found.kinds)} '
-            f'kind{"s"[:several]} in {found.file}']
+    said = [f"{counted(count, 'failed job')} of "
+            f"{counted(len(found.kinds), 'kind')} in {found.file}"]
     for place, kind in enumerate(found.kinds):
         said += ['', f"{kind['count']} x {kind['kind']} (first key "
                      f"{kind['first_key']}, last {kind['last_key']})"]
         if place < TRACEBACKS:
             said += ['    ' + line
                      for line in kind['traceback'].splitlines()]
-    first = found.kinds[0]['kind']
-    if first != OTHERS:
-        said += ['', 'when the cause is mended, these run again with '
-                     + shlex.quote(f'--retry-failed={first}')]
-    return said
+    said += ['', 'when the cause is mended, and no master of the run is live, '
+                 'add to its command one of these:',
+             '  --retry-failed']
+    return said + ['  --retry-failed=' + quoted(kind['kind'])
+                   for kind in found.kinds[:TRACEBACKS]
+                   if kind['kind'] != OTHERS]

@@ -17,7 +17,7 @@ from ..records import NamedTuple
 from ..settings import Settings
 from ..storage.runs import (FOLDER, Machine, Record, Runs, current,
                             document)
-from ..text import short
+from ..text import quoted, short
 from ..wire.key import beside_users_file
 from ..wire.unix import places
 
@@ -30,10 +30,14 @@ class Found(NamedTuple):
     places: Sequence[Address | str] = ()
     name: str = ''                  # of the place, for people
     over: dict[str, Any] | None = None      # a run, if it is
+    last: str = ''          # of the last run, where none is known to be live
 
 
 def runs(now: float | None = None) -> list[dict[str, Any]]:
-    """Return the runs of this user on this machine, the newest first."""
+    """Return the runs of this user on this machine, the live ones first.
+
+    The newest of them stands first, and of the others that which ended last.
+    """
     now = time.time() if now is None else now
     machine = Machine.here()
     return [document(record, machine, now)
@@ -68,7 +72,9 @@ def find(settings: Settings) -> Found:
                  else run['socket'])
         return Found([place], place if isinstance(place, str)
                      else name_of(place))
-    return default if wanted is None else Found(over=found[0])
+    if wanted is not None:
+        return Found(over=found[0])
+    return default._replace(last=_last(found))
 
 
 def is_over(run: dict[str, Any]) -> Unreachable:
@@ -84,6 +90,14 @@ def _several(live: Sequence[dict[str, Any]], named: bool) -> str:
                 f'{where}; give --host')
     names = ', '.join(sorted(short(run['run']) for run in live))
     return f'{len(live)} runs are live: {names}; give --run'
+
+
+def _last(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return ''
+    name = found[0]['run']
+    return (f'no run of yours is live here, and the last was {short(name)}: '
+            f'{how(found[0])} (tm-ctl status --run={quoted(short(name))})')
 
 
 def _records() -> list[Record]:

@@ -21,6 +21,7 @@ class Parser(argparse.ArgumentParser):
     bare: dict[str, str] = {}
     valued: Collection[str] = ()
     count = ''
+    hint = ''       # for one who has typed a word too many
 
     def parse_intermixed_args(self, args: Any = None,
                               namespace: Any = None) -> Any:
@@ -47,6 +48,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # They are not required, though the library says so of intermixed ones.
         message = message.replace(', NAME=VALUE', '').replace(', N', '')
+        if message.startswith('unrecognized arguments'):
+            message += self.hint
         self.exit(EX_USAGE, f'{self.prog}: {message}; see {self.prog} '
                             '--help\n')
 
@@ -66,6 +69,8 @@ def parser_of(script: str, about: str, examples: str) -> Parser:
     parser.valued = {flag_of(name) for name, setting in settings.items()
                      if not setting.word and setting.convert is not None
                      and setting.bare is None}
+    if 'run' in settings:
+        parser.hint = '; a run is named with --run=NAME'
     if 'slaves' in settings:
         parser.count = str(default_of('slaves', script))
     groups = {setting.rather: parser.add_mutually_exclusive_group()

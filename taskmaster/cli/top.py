@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
 from queue import Empty, SimpleQueue
@@ -23,6 +24,7 @@ from ..console.top import ASCII, BLOCKS, COLUMNS, LINES, View, screen
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..service import Service
 from ..settings import Settings
+from ..text import NAME, quoted, short
 from ..wire.client import Link
 from ..wire.messages import PAUSE, RESUME, STOP, Overview, Refused
 from . import finding
@@ -106,15 +108,19 @@ class Poller:
         if self._link is not None:
             self._link.close()
             self._link = None
-        status = self.view.status or {}
+        status, here = self.view.status or {}, socket.gethostname()
         for run in finding.runs():
             if not run['live'] and all(run[name] == status.get(name)
                                        for name in ('run', 'pid', 'host')):
                 self.view = self.view._replace(over=run, note='', keys=OVER)
                 return
         self._said_at = time.monotonic()
-        self.view = self.view._replace(
-            note='the master does not answer; this is what it said last')
+        self.view = self.view._replace(note=(
+            'the master does not answer; this is what it said last'
+            if status.get('host', here) == here else
+            # Where its record is; and the screen may be narrow.
+            f"no answer; if it has ended, on {short(status['host'], NAME)}: "
+            f"tm-ctl status --run={quoted(status['run'])}"))
 
 
 class Terminal:

@@ -8,29 +8,42 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Sequence
 
-from ..text import NAME, printable, short
+from ..text import NAME, counted, printable, short
 
 # Seconds without a word of a master whose process is there, until that is
 # said: it writes every other second.
 SILENT = 15.0
+# Runs that are over, in a table: those that ended last.
+OVER = 10
 
 ON_ANOTHER = 'elsewhere'
 
 
-def listed(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a table of the runs, a line each."""
+def listed(runs: Sequence[dict[str, Any]], named: bool = False) -> list[str]:
+    """Return a table of the runs, a line each; of those that are over some.
+
+    ``named`` is whether they are those of one name, that was asked for.
+    """
     if not runs:
-        return ['no runs of yours on this machine, in the last week']
+        return [f"no runs of {'that name' if named else 'yours'} on this "
+                'machine, in the last week']
+    over = [run for run in runs if not run['live']]
+    shown = [run for run in runs if run['live']] + over[:OVER]
     rows = [('run', 'address', 'pid', 'state', 'since', 'jobs', 'done',
-             'failed')]
+             'failed', 'state file')]
     rows += [(short(run['run'], NAME), run['address'] if run['live'] else '-',
               str(run['pid']) if run['live'] else '-', state(run),
-              run['started'], jobs(run), percent(run), str(run['failed']))
-             for run in runs]
+              run['started'] if run['live'] else run['ended'] or run['seen'],
+              jobs(run), percent(run), str(run['failed']),
+              run['state_file'] or '-') for run in shown]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return [printable('  '.join(
+    said = [printable('  '.join(
         cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
         for row in rows]
+    if len(over) > OVER:
+        said.append(f"and {counted(len(over) - OVER, 'run')} more that "
+                    'ended before; --json has all')
+    return said
 
 
 def state(run: dict[str, Any]) -> str:

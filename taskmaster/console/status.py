@@ -20,7 +20,7 @@ def lines(status: dict[str, Any]) -> list[str]:
         f'rate:    {rate:.2f}/s'
         + (f' (at most {limit:g}/s)' if limit is not None else ''),
         f"queue:   {status['queued']} of {status['size']}"
-        f" (bottleneck: {status['slower']})"]
+        + (f" (bottleneck: {status['slower']})" if status['slower'] else '')]
     if status['eta'] is not None:
         said.append(f"ETA:     {status['eta']:.0f} s")
     oldest = status['oldest']

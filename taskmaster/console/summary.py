@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Protocol
 from .. import logs
 from ..errors import EX_FAILED_JOBS
 from ..records import NamedTuple
-from ..text import duration
+from ..text import counted, duration, quoted
 
 if TYPE_CHECKING:
     from .kinds import Kind, Kinds
@@ -50,6 +50,7 @@ class Outcome(NamedTuple):
     stopped_by: int | None = None   # a signal
     option: str = ''                # '--limit', say, that ended it early
     fault: bool = False             # ours
+    earlier: int = 0                # jobs finished by earlier starts
     retried: Retried | None = None
 
 
@@ -142,23 +143,29 @@ class Summary:
         finished = outcome.finished
         seconds = self.seconds
         by = '' if outcome.slaves is None else f'; slaves: {outcome.slaves}'
+        if outcome.earlier:
+            by += ('; with earlier starts '
+                   + counted(outcome.earlier + finished, 'job'))
         if not finished and not outcome.code and outcome.stopped_by is None:
             log.info('no jobs')
         else:
-            log.info('%d jobs in %s (%.2f/s): %d done, %d failed, %d done '
-                     'twice%s', finished, duration(seconds),
+            log.info('%s in %s (%.2f/s): %d done, %d failed, %d done '
+                     'twice%s', counted(finished, 'job'), duration(seconds),
                      finished / seconds, finished - self.failed, self.failed,
                      outcome.twice, by)
         kinds = self._frequent()
         for kind in kinds[:FREQUENT]:
             log.info('failed: %s', kind.line())
         if len(kinds) > FREQUENT:
-            more = len(kinds) - FREQUENT
-            log.info('and %d kind%s more; tm-ctl failures has all', more,
-                     's'[:more > 1])
+            log.info('and %s more; tm-ctl failures %s has all',
+                     counted(len(kinds) - FREQUENT, 'kind'),
+                     quoted(outcome.failures))
         if outcome.failed:
-            log.info('%d failed jobs are in %s', outcome.failed,
-                     outcome.failures)
+            log.info('%s %s in %s%s', counted(outcome.failed, 'failed job'),
+                     'is' if outcome.failed == 1 else 'are', outcome.failures,
+                     ', with those of earlier starts'
+                     if outcome.failed > self.failed
+                     and outcome.retried is None else '')
         log.info('%s', reason(outcome))
         if outcome.retried is not None:
             log.info('%s', _of_retry(outcome, self.failed))
@@ -198,8 +205,11 @@ def reason(outcome: Outcome) -> str:
 
 def _of_retry(outcome: Outcome, failed: int) -> str:
     count, complete = outcome.retried or (0, False)
+    left = outcome.failed - failed
+    rest = '' if left <= 0 else f'; {left} more in the file, not retried'
+    jobs = counted(count, 'job')
     return (f'retried {outcome.finished}: {outcome.finished - failed} done, '
-            f'{failed} failed; the run itself '
-            + (f'is complete, with {count} jobs' if complete else
-               f'stands at {count} jobs; start again without --retry-failed '
+            f'{failed} failed{rest}; the run itself '
+            + (f'is complete, with {jobs}' if complete else
+               f'stands at {jobs}; start again without --retry-failed '
                'to go on'))

@@ -10,7 +10,7 @@ import textwrap
 from typing import Any, Sequence
 
 from ..records import NamedTuple
-from ..text import NAME, duration, printable, short
+from ..text import NAME, counted, duration, printable, short
 from . import runs
 from .line import cells
 
@@ -74,8 +74,8 @@ def _live(view: View, width: int, room: int) -> list[str]:
     head += textwrap.wrap(printable(status['state']), max(width, 20),
                           max_lines=REASON, placeholder=' ...')
     head += ['', _progress(status, width), _rates(status, view.blocks, width),
-             f"bottleneck: {status['slower']}   queue "
-             f"{status['queued']}/{status['size']}   in hand "
+             (f"bottleneck: {status['slower']}   " if status['slower'] else '')
+             + f"queue {status['queued']}/{status['size']}   in hand "
              f"{status['in_hand']}"]
     head += _times(status, width)
     oldest = status['oldest']
@@ -155,14 +155,15 @@ def _failures(status: dict[str, Any], room: int) -> list[str]:
     said += [f"  {kind['count']:6d} x {printable(kind['kind'])}"
              for kind in most]
     if len(most) < len(kinds) and room > 0:
-        said.append(f'         and {len(kinds) - len(most)} kinds more')
+        left = counted(len(kinds) - len(most), 'kind')
+        said.append(f'         and {left} more')
     return said
 
 
 def _slaves(status: dict[str, Any], room: int) -> list[str]:
     slaves = status['slaves']
     count = max(status['slave_count'], len(slaves))
-    said = ['', f'{count} slaves' if count != 1 else '1 slave']
+    said = ['', counted(count, 'slave')]
     room -= len(said) + 1           # the heads of the columns
     if not slaves or room < 1:
         return said
@@ -180,7 +181,7 @@ def _slaves(status: dict[str, Any], room: int) -> list[str]:
         else cell.rjust(width)
         for n, (cell, width) in enumerate(zip(row, widths))) for row in rows]
     if len(most) < count:
-        said.append(f'  and {count - len(most)} slaves more')
+        said.append(f"  and {counted(count - len(most), 'slave')} more")
     return said
 
 

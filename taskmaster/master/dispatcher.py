@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Callable, Sequence, Union
 
 from ..records import NamedTuple
-from ..text import summary
+from ..text import counted, summary
 from ..timing import Timing
 from ..wire.fields import Range
 from ..wire.messages import Introduction, Payload, Report
@@ -222,7 +222,8 @@ class Dispatcher:
                 self._waiters.wake_all()
                 self._changed()
         for name, jobs in gone:
-            self._quiet.warn('slave %s is cut off, %d jobs back', name, jobs)
+            self._quiet.warn('slave %s is cut off, %s back', name,
+                             counted(jobs, 'job'))
         for name, jobs in lost:
             if jobs:                # or that was said when it was cut off
                 self._say(_Loss(name, jobs))
@@ -324,7 +325,8 @@ class Dispatcher:
     def _say(self, loss: _Loss | None) -> None:
         """Not under the lock: a terminal may be stopped for hours."""
         if loss is not None:
-            self._quiet.warn('lost slave %s, %d jobs back', *loss)
+            self._quiet.warn('lost slave %s, %s back', loss[0],
+                             counted(loss[1], 'job'))
 
 
 class _Loss(NamedTuple):

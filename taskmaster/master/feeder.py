@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator
 from .. import forks, logs
 from ..errors import Fault, OperatorError, TaskmasterError
 from ..service import Service
+from ..text import counted
 from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
@@ -76,8 +77,8 @@ class Feeder(Service):
                 forks.end_child()
             if first is not _NONE and self._queue.put(job):
                 self._feed(jobs, first)
-        log.debug('no more is asked of get_jobs, after %d jobs of this '
-                  'start', self._queue.fed)
+        log.debug('no more is asked of get_jobs, after %s of this start',
+                  counted(self._queue.fed, 'job'))
         self._queue.end()
 
     def _feed(self, jobs: Iterator[Any], previous: Any) -> None:

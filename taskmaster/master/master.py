@@ -25,7 +25,7 @@ from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
                       TooManyFailures)
 from ..service import Service
 from ..settings import Settings
-from ..text import summary
+from ..text import counted, summary
 from ..timing import STANDARD, Timing
 from ..wire.messages import (COMPLETE, FAILED, LIMITED, PAUSE, RATE, STOP,
                              STOPPED, Failures)
@@ -218,7 +218,7 @@ class Master:
             return 'stopping: jobs in hand are finished and saved first'
         if command == RATE:
             self._throttle.steer(rate)
-            said = (f'at most {rate:g} jobs a second' if rate
+            said = (f"at most {counted(f'{rate:g}', 'job')} a second" if rate
                     else 'as fast as can be')
         else:
             self._recorder.paused = command == PAUSE
@@ -330,7 +330,7 @@ class Master:
             code, counts.finished, self._recorder.failed,
             self._recorder.failures.path, counts.twice, counts.seen,
             self.stopped_by, self._limits.option, isinstance(error, Fault),
-            self._recorder.retried)
+            retried=self._recorder.retried, earlier=self._recorder.count)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
         self._ended_as = outcome

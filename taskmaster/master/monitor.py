@@ -14,7 +14,7 @@ from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
 from ..console.summary import Summary
 from ..console.status import lines
 from ..storage.files import to_iso
-from ..text import NAME, short, summary
+from ..text import NAME, counted, short, summary
 from ..timing import Timing
 from .jobqueue import JobQueue
 from .overview import Oldest
@@ -170,8 +170,13 @@ class Monitor:
                 {'key': self._recorder.shown_key(job), 'seconds': seconds}
                 for seconds, job in times.slowest]}
 
-    def _slower(self) -> str:
-        """Return who of source, slaves and the rate is waited for."""
+    def _slower(self) -> str | None:
+        """Return who of source, slaves and the rate is waited for.
+
+        While nothing is to be handed out it is none of them.
+        """
+        if self._queue.draining or self._queue.held or self._queue.behind:
+            return None
         empty, looks = self._starved
         if 2 * empty > looks and not self._queue.ended:
             return 'source'
@@ -188,7 +193,7 @@ class Monitor:
         state, since, more = self._held(holders[0])
         others = len(holders) - 1
         if others:
-            more += f', and {others} slave{"s"[:others > 1]} more'
+            more += f", and {counted(others, 'slave')} more"
         return f'draining: {state}', since, more
 
     def _reason(self) -> State | None:
@@ -241,7 +246,8 @@ class Monitor:
                 log.warning('nothing has finished for a minute: %s%s',
                             '; '.join(''.join(self._held(holder))
                                       for holder in holders[:NAMED]),
-                            f'; and {len(holders) - NAMED} slaves more'
+                            f"; and {counted(len(holders) - NAMED, 'slave')} "
+                            'more'
                             if len(holders) > NAMED else '')
 
     def _held(self, oldest: Oldest) -> State:

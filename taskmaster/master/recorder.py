@@ -12,11 +12,11 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import logs
 from ..console.summary import Retried
-from ..errors import OperatorError, UsageError
+from ..errors import NothingToDo, OperatorError, UsageError
 from ..storage.codec import encode_key, same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
-from ..text import safe_repr, short
+from ..text import counted, safe_repr, short
 from ..usercode.source import Source, deaf
 from ..wire.fields import NUMBER, TEXT
 from .ledger import FailedJob
@@ -56,9 +56,16 @@ class Recorder:
     def open(self) -> None:
         """Take the lock and load; says where the run goes on.
 
-        Raises Locked, ConfigError or SaveError.
+        Raises Locked, ConfigError or SaveError, and then nothing is held.
         """
         self.state.lock()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         if self.source.resumable:
             self._load()
         else:
@@ -151,7 +158,7 @@ class Recorder:
         self.state.save(Checkpoint(key, *new, time.time(), self._first))
         self._saved = new
         self.saved = f'saved up to key {short(safe_repr(key))}'
-        log.debug('saved: %d jobs up to key %s, %d failed', count,
+        log.debug('saved: %s up to key %s, %d failed', counted(count, 'job'),
                   short(safe_repr(key)), self.failed)
 
     def finish(self) -> None:
@@ -182,10 +189,10 @@ class Recorder:
             log.info('state: none in %s; starting at the beginning', path)
         else:
             self.source.check_takes_last(path)
-            log.info('state: %s, %s after key %s (%d jobs, %d failed)', path,
+            log.info('state: %s, %s after key %s (%s, %d failed)', path,
                      'complete; looking for new jobs' if found.complete
                      else 'resuming', short(safe_repr(found.key)),
-                     found.count, self.failed)
+                     counted(found.count, 'job'), self.failed)
         if found is not None:
             self._start = found
             self._saved = (found.count, found.failed, found.complete,
@@ -247,6 +254,9 @@ class RetryRecorder(Recorder):
 
     def __init__(self, source: Source, path: str, kind: str | None = None):
         super().__init__(source, path)
+        self.state.when_locked = (
+            'failed jobs are retried when that one has ended; tm-ctl stop '
+            'ends it, resumably')
         self._kind = kind
         self._run = Retried(0, False)
         self._numbers: list[int] = []       # of the jobs fed, in order
@@ -259,7 +269,10 @@ class RetryRecorder(Recorder):
         self.failures.open(found.count if found else NUMBER)
         if found is not None:
             self._run = Retried(found.count, found.complete)
-        count = self.failed
+        count, of = self.failed, ''
+        if not count:
+            raise NothingToDo('there is nothing to retry: no failed job is '
+                              f'in {self.failures.path}')
         if self._kind is not None:
             from ..console.kinds import Kinds
             kinds = Kinds(self.failures.unread())
@@ -268,8 +281,10 @@ class RetryRecorder(Recorder):
                 there = ', '.join(kind.name for kind in kinds.frequent())
                 raise UsageError(
                     f'no failed job is of the kind {short(self._kind)}; '
-                    f'there are: {there or "none"}')
-        log.info('retrying %d failed jobs of %s%s', count, self.failures.path,
+                    f'there are: {there}')
+            of = f'{count} of the '
+        log.info('retrying %s%s of %s%s', of,
+                 counted(self.failed, 'failed job'), self.failures.path,
                  '' if self._kind is None else f': {short(self._kind)}')
 
     @property

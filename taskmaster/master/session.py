@@ -12,7 +12,7 @@ from typing import Any, Sequence
 from .. import logs
 from ..errors import ConfigError
 from ..records import Protocol
-from ..text import short
+from ..text import counted, short
 from ..usercode.naming import checked, module_of
 from ..wire.fields import BadMessage, Range
 from ..wire.messages import (Failures, Introduction, Jobs, Over, Overview,
@@ -56,8 +56,8 @@ class Session:
         if refusal:
             return refusal
         self._slave, self._name = who.slave, who.name
-        log.debug('slave %s is here, for %d jobs at a time', short(who.name),
-                  who.workers)
+        log.debug('slave %s is here, for %s at a time', short(who.name),
+                  counted(who.workers, 'job'))
         holds = self._dispatcher.hello(who, self)
         return Welcome(self._queue.start_id, self._queue.name,
                        self._dispatcher.span, holds, self._verifies)

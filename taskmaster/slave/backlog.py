@@ -226,7 +226,7 @@ class Backlog:
         with self._lock:
             now = self._clock()
             return [f'in hand: job {chunk.current()} of this start; '
-                    f'{chunk.finished()} of {len(chunk.jobs)} jobs done in '
+                    f'{chunk.finished()} of {len(chunk.jobs)} done in '
                     f'{now - chunk.started:.1f} s' for chunk in self._chunks]
 
     def keep(self, ranges: Sequence[Range]) -> None:

@@ -185,16 +185,18 @@ def current(records: Iterable[Record], machine: Machine,
             now: float) -> list[Record]:
     """Return those to look at: what lives, and what ended not long ago.
 
-    ``records`` are the newest first, and so is what is returned.
+    ``records`` are the newest first.  Of what is returned, those that live
+    stand first, then what ended last.
     """
     live: list[Record] = []
     ended: list[Record] = []
     for record in records:
         if machine.state(record) == LIVE:
             live.append(record)
-        elif now - record.last <= KEPT and len(ended) < MOST:
+        elif now - record.last <= KEPT:
             ended.append(record)
-    return sorted(live + ended, key=lambda record: -record.started)
+    ended.sort(key=lambda record: -record.last)
+    return live + ended[:MOST]
 
 
 def document(record: Record, machine: Machine, now: float) -> dict[str, Any]:

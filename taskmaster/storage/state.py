@@ -32,7 +32,7 @@ from typing import Any
 from .. import forks
 from ..errors import ConfigError, Locked, TaskmasterError
 from ..records import NamedTuple
-from ..text import safe_repr, short, summary
+from ..text import counted, safe_repr, short, summary
 from . import files
 from .codec import decode, decode_key, encode_key, same
 
@@ -76,6 +76,9 @@ class StateFile:
         self.run = run
         self.source = source
         self.system = system
+        # What to do while another master has it.
+        self.when_locked = ('stop that one first, or give this run another '
+                            'file, with --state')
         # A link of ours stays a link, and both its names have one lock.
         self._real = files.real_path(self.path)
         self._lock: int | None = None
@@ -155,7 +158,7 @@ class StateFile:
         try:
             with files.open_to_read(self.system, self._real) as file:
                 document = loads(file.read())
-            return f'{int(document["count"])} finished jobs'
+            return counted(int(document['count']), 'finished job')
         except FileNotFoundError:
             return ''
         except OSError as error:
@@ -197,8 +200,8 @@ class StateFile:
 
     def _locked(self, holder: str) -> Locked:
         return Locked(
-            f'{self.path} is in use by {holder or "another master"}: stop '
-            'that one first, or give this run a file of its own with --state')
+            f'{self.path} is in use by {holder or "another master"}: '
+            + self.when_locked)
 
     def _document(self, checkpoint: Checkpoint) -> dict[str, Any]:
         key = checkpoint.key
@@ -225,8 +228,8 @@ class StateFile:
         if (document['run'], document['source']) != (self.run, self.source):
             raise ConfigError(
                 f'{self.path} belongs to the run {document["run"]!r} of '
-                f'{document["source"]!r}: give this run a file of its own '
-                'with --state')
+                f'{document["source"]!r}: give this run another file, with '
+                '--state')
         return self._checkpoint(document)
 
     def _checkpoint(self, document: dict[str, Any]) -> Checkpoint:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator
 from .. import logs
 from ..forks import end_child, is_child
 from ..records import NamedTuple, Protocol
-from ..text import summary
+from ..text import counted, summary
 from ..timing import Timing, jitter
 from .signature import Function
 from .tools import AsyncTools, Ending, Tools
@@ -205,8 +205,8 @@ class Attempts(NamedTuple):
                 if error is not None:
                     chunk.handled = max(chunk.handled, stop)
             if error is not None:
-                log.debug('a list of %d jobs is halved: %s', stop - start,
-                          summary(error))
+                log.debug('a list of %s is halved: %s',
+                          counted(stop - start, 'job'), summary(error))
                 chunk.cause = chunk.cause or summary(error, CAUSE)
                 chunk.changed = max(chunk.changed, stop)
                 ends.append(start + (stop - start) // 2)

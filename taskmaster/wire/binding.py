@@ -6,6 +6,8 @@ taken already is said, and what is served instead.
 
 from __future__ import annotations
 
+import logging
+
 from .. import logs
 from ..address import Address, name_of
 from ..errors import Unreachable
@@ -69,7 +71,9 @@ def _bound(address: Address, key: bytes, name: unix.Name | None, taken: bool,
         except OSError as error:
             log.debug('no Unix socket: %s', error)
     if taken:
-        log.warning('%s is taken; serving %s%s instead', name_of(address),
-                    name_of(server.address), ' and ' + server.local.path
-                    if server.local else '')
+        # Whoever has no --host goes by the socket, or by the record.
+        log.log(logging.INFO if server.local else logging.WARNING,
+                '%s is taken; serving %s%s instead', name_of(address),
+                name_of(server.address), ' and ' + server.local.path
+                if server.local else '')
     return server

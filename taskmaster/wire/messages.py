@@ -37,7 +37,7 @@ from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
                      Range, disjoint, flag, items, line, number, optional,
                      ranges, real, record, text)
 
-PROTOCOL = 3                # raised by every change of what is said here
+PROTOCOL = 4                # raised by every change of what is said here
 
 COMPLETE, STOPPED, FAILED, LIMITED = ENDS = (
     'complete', 'stopped', 'failed', 'limited')
@@ -306,7 +306,7 @@ STATUS: dict[str, Check] = {
     'current': _count, 'total': partial(optional, _count), 'failed': _count,
     'rate': _rate, 'limit': partial(optional, _rate),
     'eta': partial(optional, _seconds), 'queued': _count, 'size': _count,
-    'slower': line, 'rates': lambda value: [
+    'slower': partial(optional, line), 'rates': lambda value: [
         _rate(rate) for rate in items(value, RATES)],
     'started': line, 'elapsed': _seconds, 'pid': _count, 'host': line,
     'kinds': lambda value: [record(_KIND, kind)

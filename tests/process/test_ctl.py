@@ -159,7 +159,7 @@ def test_errors_are_one_line(work):
              '--key'),
             (['status', '--host=127.0.0.1:1', '--timeout=0'], 69, '--host'),
             (['rate', master.host], 2, 'give a number'),
-            (['pause', '5', master.host], 2, 'give a number')]:
+            (['pause', 'migrate', master.host], 2, '--run=migrate')]:
         ended = work.finish('ctl', *words)
         assert ended.code() == code
         line, = ended.err.splitlines()
@@ -260,8 +260,9 @@ def test_failures_as_a_workflow(work, ctl, tmp_path):
                         '--retry-failed=KeyError')
     assert again.code() == 1            # the others are still there
     assert again.err.splitlines()[-1] == (
-        'retried 2: 2 done, 0 failed; the run itself is complete, with '
-        '20 jobs')
+        'retried 2: 2 done, 0 failed; 2 more in the file, not retried; the '
+        'run itself is complete, with 20 jobs')
+    assert 'retrying 2 of the 4 failed jobs of ' in again.err
     said = work.finish('ctl', 'failures', '--run=migrate', '--json')
     assert [kind['count'] for kind in json.loads(said.out)['kinds']] == [2]
     with open(work.path / 'migrate.failures', 'a') as file:

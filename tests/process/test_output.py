@@ -363,7 +363,7 @@ def test_debug_tells_what_goes_on(work):
     run = work.finish('run', 'migrate', '1', 'count=5', '--retries=1',
                       '--log-level=debug')
     assert run.code() == 1
-    for pattern in (r'slave \S+ is here, for 1 jobs at a time$',
+    for pattern in (r'slave \S+ is here, for 1 job at a time$',
                     r'leased: jobs 1 to 1 of this start \(slave \S+\)$',
                     r'slave \S+: \d+ done, 0 failed; leased: jobs \d+ to ',
                     r'attempt 2 of 2 in 0.\d s: ValueError: bad row '

@@ -207,7 +207,7 @@ def repeats(pid, port):
 def jobs_back(err):
     """What a master says that it lost: jobs, by the slave's host."""
     lost = collections.Counter()
-    for host, jobs in re.findall(r'lost slave (\w+):\d+, (\d+) jobs', err):
+    for host, jobs in re.findall(r'lost slave (\w+):\d+, (\d+) jobs?', err):
         lost[host] += int(jobs)
     return lost
 

@@ -506,7 +506,7 @@ def test_a_lost_slave_is_said_and_waiting_ones_are_woken(caplog):
     until(lambda: queue.waiters)
     queue.expire()
     assert waiting.result() == (1, ['job'])
-    assert 'lost slave host:s1, 1 jobs back' in caplog.text
+    assert 'lost slave host:s1, 1 job back' in caplog.text
     assert queue.counts().slaves == queue.sessions == 1
 
 
@@ -633,7 +633,7 @@ def test_nothing_is_logged_under_the_lock(caplog):
     finally:
         log.removeHandler(handler)
     assert said == ['lost slave host:s1, 3 jobs back',
-                    'lost slave host:s2, 1 jobs back']
+                    'lost slave host:s2, 1 job back']
 
 
 def test_jobs_that_weigh_more_than_a_moment_ago_do_not_end_the_source():

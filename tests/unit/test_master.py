@@ -5,6 +5,7 @@ queue, without a connection.
 """
 
 import logging
+import signal
 import socket
 import threading
 import time
@@ -26,8 +27,8 @@ from taskmaster.storage.runs import Runs
 from taskmaster.storage.state import StateFile
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.source import Source
-from taskmaster.wire.messages import (FAILED, LIMITED, RATE, STOP, STOPPED,
-                                      Jobs, Over, Recall, Wait)
+from taskmaster.wire.messages import (FAILED, LIMITED, PAUSE, RATE, RESUME,
+                                      STOP, STOPPED, Jobs, Over, Recall, Wait)
 
 QUICK = STANDARD._replace(tick=0.01, save=0.02, farewell=2.0,
                           throttle=0.01)
@@ -301,6 +302,16 @@ def test_who_is_slower(make):
     assert master.report()['limit'] == 5.0
     master.control(RATE, None)
     assert master.report()['limit'] is None
+    # While nothing is to be handed out nobody is waited for.
+    master.control(PAUSE, None)
+    assert master.report()['slower'] is None
+    master.control(RESUME, None)
+    assert master.report()['slower'] == 'slaves'
+    master.queue.hold('throttle', 'throttled: lag')
+    assert master.report()['slower'] is None
+    master.queue.hold('throttle', '')
+    master.stop(signal.SIGTERM)
+    assert master.report()['slower'] is None
 
 
 def test_what_is_stuck_is_named(make, caplog):

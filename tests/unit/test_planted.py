@@ -299,5 +299,5 @@ def test_no_pickle_of_another_is_read(folder):
         file.load()
     # Nor to forget it, when it is ours.
     os.chown(path, 0, 0)
-    assert file.peek() == '1 finished jobs'
+    assert file.peek() == '1 finished job'
     assert file.set_aside() and not (folder / 'exploded').exists()

@@ -56,6 +56,10 @@ def test_the_status_of_nothing_special():
         'slaves:  0']
 
 
+def test_a_run_that_hands_nothing_out_has_no_bottleneck():
+    assert 'queue:   3 of 9' in lines(status(slower=None))
+
+
 def test_all_there_is_to_say():
     slave = {'name': 'host:1', 'workers': 1, 'connected': True, 'done': 5,
              'failed': 0, 'rate': 2.5, 'in_hand': 0, 'oldest': None}

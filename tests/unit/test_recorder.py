@@ -7,7 +7,8 @@ import os
 import pytest
 
 from taskmaster.console.summary import Retried
-from taskmaster.errors import OperatorError, UsageError
+from taskmaster.errors import (Locked, NothingToDo, OperatorError,
+                               UsageError)
 from taskmaster.master.ledger import FailedJob
 from taskmaster.master.recorder import Recorder, RetryRecorder
 from taskmaster.storage import state as module
@@ -267,3 +268,52 @@ def test_the_kinds_of_the_file(tmp_path, two_kinds, start):
             for kind in kinds] == [('ValueError at m.py:3', 3, '5'),
                                    ('KeyError', 1, '6'),
                                    ('ValueError at m.py:8', 1, '7')]
+
+
+# -- the failures once more -----------------------------------------------
+
+def again(path, kind=None):
+    source = Source(lambda last=None: iter(()), 'mod', '', 'mod.state')
+    return RetryRecorder(source, str(path / 'mod.state'), kind)
+
+
+def test_nothing_to_retry_is_said_and_no_failure(start, tmp_path):
+    with start([1, 2]) as run:
+        run.finish(2)
+    for kind in None, 'ValueError':
+        with pytest.raises(NothingToDo, match='nothing to retry: no failed '
+                                              'job is in .*mod.failures'):
+            again(tmp_path, kind).open()
+    assert NothingToDo.exit_code == 0
+
+
+def test_of_one_kind_the_others_are_said(start, tmp_path, caplog):
+    caplog.set_level('INFO')
+    with start([1, 2, 3]) as run:
+        run.finish(3, failed=[1, 3])
+    with open(tmp_path / 'mod.failures') as file:
+        text = file.read()
+    (tmp_path / 'mod.failures').write_text(
+        text.replace('ValueError: bad', 'KeyError: 7', 1))
+    one = again(tmp_path, 'KeyError')
+    one.open()
+    assert caplog.messages[-1].startswith('retrying 1 of the 2 failed jobs of')
+    one.close()
+    with pytest.raises(UsageError, match='there are: .*ValueError'):
+        again(tmp_path, 'OSError').open()
+
+
+def test_while_the_run_is_live_its_failures_wait(start, tmp_path):
+    """Another state would be no help: the failures lie beside this one."""
+    with start([1, 2]) as run:
+        run.finish(2, failed=[1])
+        source = Source(lambda last=None: iter(()), 'mod', '', 'mod.state')
+        for other, says in (
+                (again(tmp_path), 'retried when that one has ended; tm-ctl '
+                                  'stop '),
+                (Recorder(source, str(tmp_path / 'mod.state')), '--state')):
+            # As another process would: this one has it.
+            with pytest.raises(Locked) as caught:
+                other.open()
+            assert says in str(caught.value)
+            assert ('--state' in str(caught.value)) == (says == '--state')

@@ -6,6 +6,7 @@ machine and its boot are passed in.
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -292,6 +293,49 @@ def test_one_that_is_over_says_how(folder, gone):
     assert 'two is not live: crashed' in str(is_over(asked(run='two').over))
     said = '\n'.join(console.lines(over))
     assert 'exit:     1' in said and '/srv/migrate.failures' in said
+
+
+def test_the_last_one_is_named_where_none_is_live(folder, gone):
+    assert asked().last == ''
+    at = time.time()
+    folder.write(now('aa', "it's shard=1", 1, **{
+        **ENDED, 'how': 'stopped', 'ended': at,
+        'reason': 'stopped by SIGTERM; start again to go on'}))
+    folder.write(now('bb', 'two', 2, **{**ENDED, 'ended': at - 60}))
+    last = asked().last
+    assert "the last was it's shard=1: stopped at " in last
+    assert 'stopped by SIGTERM' in last
+    command = last.rpartition('(')[2].rstrip(')')
+    assert shlex.split(command)[-1] == "--run=it's shard=1"
+    assert asked(host='db1').last == ''
+    folder.write(now('cc', 'three', 3))
+    assert asked().last == ''
+
+
+def test_live_ones_are_listed_first_and_then_those_that_ended_last(folder):
+    at = time.time()
+    folder.write(record('aa', run='old', started=at - DAY, seen=at))
+    for n in range(15):
+        folder.write(now(f'b{n:x}', f'over{n}', n, **{
+            **ENDED, 'ended': at - n, 'state_file': f'/srv/over{n}.state'}))
+    found = finding.runs()
+    assert [run['run'] for run in found] == [
+        'old', *(f'over{n}' for n in range(15))]        # as JSON has them
+    head, *said, more = console.listed(found)
+    assert [line.split()[0] for line in said] == [
+        'old', *(f'over{n}' for n in range(10))]
+    assert more == 'and 5 runs more that ended before; --json has all'
+    assert head.endswith('state file')
+    assert said[0].endswith('/srv/migrate.state')
+    assert said[1].endswith('/srv/over0.state')
+    assert found[1]['ended'] in said[1]
+    # One whose machine nobody knows of is of then.
+    assert console.listed([{**found[1], 'ended': None}])[1].count(
+        found[1]['seen']) == 1
+    assert console.listed([]) == [
+        'no runs of yours on this machine, in the last week']
+    assert console.listed([], named=True) == [
+        'no runs of that name on this machine, in the last week']
 
 
 def test_the_list(folder, gone):

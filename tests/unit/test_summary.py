@@ -53,8 +53,8 @@ def test_the_most_frequent_kinds(said):
         'failed: 7 x OSError at m.py:13: disk (keys 8 to 14)',
         'failed: 5 x ValueError at m.py:15: bad (keys 1 to 5)',
         'failed: 2 x KeyError at m.py:11: 1 (keys 6 to 7)',
-        'and 2 kinds more; tm-ctl failures has all',
-        '17 failed jobs are in x.failures',
+        'and 2 kinds more; tm-ctl failures x.failures has all',
+        '17 failed jobs are in x.failures, with those of earlier starts',
         'complete, but for the failed jobs (exit code 1)']
 
 
@@ -83,6 +83,28 @@ def test_a_retry_says_where_the_run_stands(said):
     assert said(Summary(), 470, 0, retried=Retried(20, True))[-1] == (
         'retried 470: 470 done, 0 failed; the run itself is complete, with '
         '20 jobs')
+    # Those of other kinds are why it ends with 1.
+    *_, left, _, how = said(Summary(), 2, 1, failed=1,
+                            retried=Retried(1, True))
+    assert (left, how) == ('1 failed job is in x.failures', (
+        'retried 2: 2 done, 0 failed; 1 more in the file, not retried; the '
+        'run itself is complete, with 1 job'))
+
+
+def test_counts_say_what_they_are_of(said):
+    """Of this start, or of the whole run where that is more."""
+    clock = Clock()
+    count = Summary(clock)
+    count.add(failures(('ValueError: bad', 1)))
+    clock.forward(1)
+    assert said(count, 1, 1, failed=1, slaves=2, earlier=9) == [
+        '1 job in 0:00:01 (1.00/s): 0 done, 1 failed, 0 done twice; slaves: '
+        '2; with earlier starts 10 jobs',
+        'failed: 1 x ValueError at m.py:15: bad (key 1)',
+        '1 failed job is in x.failures',
+        'complete, but for the failed jobs (exit code 1)']
+    assert said(Summary(), 1, 1, failed=2)[1] == (
+        '2 failed jobs are in x.failures, with those of earlier starts')
 
 
 @pytest.mark.parametrize('code, given, text', [

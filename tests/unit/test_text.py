@@ -1,9 +1,12 @@
 """One filter, for whatever others wrote, on the way to a terminal or a log."""
 
+import ast
 import io
 import logging
+import re
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +14,8 @@ from taskmaster import logs
 from taskmaster.console import output, status
 from taskmaster.console.line import Status, format_status
 from taskmaster.errors import Fault, TaskmasterError
-from taskmaster.text import (duration, printable, safe_repr, short, summary,
-                             traceback_of)
+from taskmaster.text import (counted, duration, printable, safe_repr, short,
+                             summary, traceback_of)
 
 # A title set, a screen cleared, C1, a line hidden, read from right to left.
 NASTY = ('a\x1b]0;pwned\x07b', '\x1b[2Jb', '\x9b31mb', 'a\rb', 'a\bb',
@@ -114,3 +117,43 @@ def test_the_standard_loggers_get_it_filtered(caplog):
     0, 40.9, 59, 60, 3599, 3600, 86399, 86400, 172799, 172800, 1e9])
 def test_a_duration_reads_as_the_library_writes_it(seconds):
     assert duration(seconds) == str(timedelta(seconds=int(seconds)))
+
+
+def test_one_is_one():
+    assert [counted(n, 'failed job') for n in (0, 1, 2, '1', '0.5')] == [
+        '0 failed jobs', '1 failed job', '2 failed jobs', '1 failed job',
+        '0.5 failed jobs']
+
+
+# Where there are never so few: of constants, of what is told apart from one
+# above it, of bytes of a file.
+SEVERAL = {('settings.py', 'jobs'), ('ledger.py', 'times'),
+           ('supervisor.py', 'times'), ('finding.py', 'runs'),
+           ('dry_run.py', 'bytes'), ('textfile.py', 'bytes'),
+           ('connection.py', 'bytes')}
+PLURAL = re.compile(
+    r'(?:%d|%s|#) (?:failed |finished |live )?(jobs|slaves|runs|kinds|bytes|'
+    r'times|rows|lines|days|keys|failures|seconds|threads|workers|lists|'
+    r'records|files|processes|samples)\b')
+
+
+def literals(tree):
+    """The texts of a module, a # in the place of what is filled in."""
+    parts = {id(part) for node in ast.walk(tree)
+             if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield ''.join(part.value if isinstance(part, ast.Constant)
+                          else '#' for part in node.values)
+        elif (isinstance(node, ast.Constant) and isinstance(node.value, str)
+              and id(node) not in parts):
+            yield node.value
+
+
+def test_whatever_is_counted_may_be_one():
+    """No number stands before a plural, but through `counted`."""
+    package = Path(__file__).parents[2] / 'taskmaster'
+    found = {(path.name, match[1]) for path in package.rglob('*.py')
+             for text in literals(ast.parse(path.read_text()))
+             for match in PLURAL.finditer(text)}
+    assert found == SEVERAL

@@ -33,6 +33,11 @@ OVER = {'run': 'migrate', 'state': 'complete', 'live': False, 'exit_code': 1,
 SIZES = [(80, 24), (100, 30), (200, 50)]
 
 
+def test_a_run_that_hands_nothing_out_has_no_bottleneck():
+    said = '\n'.join(screen(View({**STATUS, 'slower': None}), 80, 24))
+    assert 'bottleneck' not in said and '\nqueue 5597/10000 ' in said
+
+
 def many(count, **changes):
     return {**STATUS, 'slave_count': count, 'slaves': [
         {**SLAVE, 'name': f'web{n}:{n}'} for n in range(min(count, 60))],

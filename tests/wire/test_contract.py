@@ -291,7 +291,7 @@ class TestContract:
         take(dead)
         greet(open_door(), 's3', after='s1')
         assert take(other) == (1, named(1))
-        assert 'lost slave host:s1, 1 jobs back' in caplog.text
+        assert 'lost slave host:s1, 1 job back' in caplog.text
 
     def test_a_silent_slave_is_a_stranger_that_may_come_back(
             self, open_door, queue, clock):

@@ -1,0 +1,84 @@
+"""What is typed to `tm-ctl`, and what it says to a word too many."""
+
+import shlex
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from taskmaster.cli import ctl, failures, top
+from taskmaster.console.top import View
+from taskmaster.errors import UsageError
+from taskmaster.settings import Settings
+from taskmaster.wire.messages import Failures
+
+NAME = "it's shard=1"
+
+
+def said(**settings):
+    with pytest.raises(UsageError) as caught:
+        ctl.run(Settings(**settings), None)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('command', [
+    command for command in ctl.ALL if command not in ('rate', 'failures')])
+def test_a_run_is_named_by_its_flag(command):
+    line = said(command=command, value=NAME)
+    assert line.startswith(f'{command} takes no other word; ')
+    assert shlex.split(line.rpartition(' --')[2]) == ["run=" + NAME]
+
+
+def test_a_rate_is_a_number(tmp_path):
+    assert said(command='rate') == (
+        'give a number of jobs a second, or off, to rate')
+    assert said(command='rate', value='migrate').endswith(
+        '; a run is named with --run=migrate')
+    assert said(command='failures', value='migrate',
+                folder=str(tmp_path)).endswith(
+        'migrate; a run is named with --run=migrate')
+
+
+def test_a_word_too_many(capsys):
+    with pytest.raises(SystemExit) as ended:
+        ctl.main(['rate', 'migrate', '500'])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        'tm-ctl: unrecognized arguments: 500; a run is named with '
+        '--run=NAME; see tm-ctl --help\n')
+
+
+def kinds(*names):
+    return [{'kind': name, 'count': 2, 'first_key': '1', 'last_key': '2',
+             'traceback': 'Traceback ...\n'} for name in names]
+
+
+def test_each_kind_can_be_pasted_into_a_shell():
+    names = ["ValueError at it's a file.py:3", 'KeyError at $HOME/m.py:4']
+    lines = failures._lines(Failures('/srv/x.failures',
+                                     kinds(*names, 'others')))
+    assert lines[0] == '6 failed jobs of 3 kinds in /srv/x.failures'
+    flags = [line for line in lines if line.startswith('  --retry-failed')]
+    shown = subprocess.run(
+        ['sh', '-c', f"printf '%s\\n' {' '.join(flags)}"],
+        capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == ['--retry-failed', *(
+        f'--retry-failed={name}' for name in names)]
+    one, = kinds('KeyError')
+    assert failures._lines(Failures('f', [{**one, 'count': 1}]))[0] == (
+        '1 failed job of 1 kind in f')
+
+
+@pytest.mark.parametrize('host, note', [
+    ('db1', "no answer; if it has ended, on db1: tm-ctl status "
+            "--run='migrate s=1'"),
+    (None, 'the master does not answer; this is what it said last')])
+def test_a_screen_elsewhere_says_where_the_end_is_known(
+        host, note, monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+    link = SimpleNamespace(close=lambda: None)
+    poller = top.Poller(Settings(), lambda: link, link)
+    poller.view = View({'run': 'migrate s=1', 'pid': 1,
+                        'host': host or top.socket.gethostname()})
+    poller._gone()
+    assert poller.view.note == note and len(note) < 80
