@@ -95,14 +95,15 @@ def taskmaster_killed(db, options):
 class Run:
     """Starts `tm-run` in a folder, each time on the state that it finds."""
 
-    def __init__(self, folder, slaves):
+    def __init__(self, folder, slaves, example=EXAMPLE):
         self.folder = folder
         self.mark = os.path.basename(folder)
         self._slaves = str(slaves)
+        self._example = str(example)
 
     def __call__(self):
         return subprocess.Popen(
-            [sys.executable, '-m', 'taskmaster', 'run', str(EXAMPLE),
+            [sys.executable, '-m', 'taskmaster', 'run', self._example,
              self._slaves, '--host=127.0.0.1:0', '--no-progress',
              '--log-level=warning'],
             cwd=self.folder, env={**os.environ, 'PYTHONPATH': str(ROOT),
