@@ -74,6 +74,8 @@ class _Times(NamedTuple):
     tick: float = 0.25
     # Between two saves of the state.
     save: float = 1.0
+    # That a write to disk takes, until it is said that the disk hangs.
+    hung: float = 10.0
     # Between two updates of the record of this run, for `tm-ctl list`, and
     # how long the last of them may take.
     register: float = 2.0

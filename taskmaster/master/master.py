@@ -3,10 +3,10 @@
 Beside the threads that serve there are the main one (progress, and when it
 is over) and these services: the *feeder*, the *saver* (all that writes
 files), the *expirer* (slaves that are silent), which shares no thread with
-a disk or a terminal that may hang, the *pacer* (`--rate`), and, where the
-operator has such functions, the *throttle* and the *counter*; the *register*
-tells `tm-ctl` of this run, in a home that may hang too.  Whatever unforeseen
-comes out of any of them ends the run.
+a disk or a terminal that may hang, the *disk* (says that it hangs), the
+*pacer* (`--rate`), and, where the operator has such functions, the *throttle*
+and the *counter*; the *register* tells `tm-ctl` of this run, in a home that
+may hang too.  Whatever unforeseen comes out of any of them ends the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
                       TooManyFailures)
 from ..service import Service
 from ..settings import Settings
-from ..text import counted, summary
+from ..text import summary
 from ..timing import STANDARD, Timing
 from ..wire.messages import (COMPLETE, FAILED, LIMITED, PAUSE, RATE, STOP,
                              STOPPED, Failures)
@@ -124,6 +124,7 @@ class Master:
             self._server.close()
         self._register.close()
         self._recorder.close()
+        self._saver.close()
 
     def run(self) -> int:
         """Serve until all is finished or `stop` was called and all is in.
@@ -142,6 +143,7 @@ class Master:
         log.info("Taskmaster server running on '%s'", name_of(server.address))
         self._progress.start(self._recorder.count)
         saver = self._serve('saver', self._saver.loop)
+        self._serve('disk', self._saver.watch)
         self._serve('expirer', self._keep_expiring)
         self._register.thread = self._serve('register', self._register.keep)
         self._serve('pacer', self._throttle.keep_pace)
@@ -217,9 +219,7 @@ class Master:
                 self.stop(signal.SIGTERM)
             return 'stopping: jobs in hand are finished and saved first'
         if command == RATE:
-            self._throttle.steer(rate)
-            said = (f"at most {counted(f'{rate:g}', 'job')} a second" if rate
-                    else 'as fast as can be')
+            said = self._throttle.steer(rate)
         else:
             self._recorder.paused = command == PAUSE
             self.queue.hold('pause', 'paused' if command == PAUSE else '')
@@ -323,14 +323,14 @@ class Master:
 
     def _outcome(self, error: TaskmasterError | None) -> int:
         """Return the exit code; say how it went."""
+        recorder, counts = self._recorder, self.queue.counts()
         code = (error.exit_code if error is not None
-                else EX_FAILED_JOBS if self._recorder.failed else 0)
-        counts = self.queue.counts()
+                else EX_FAILED_JOBS if recorder.failed else 0)
         outcome = Outcome(
-            code, counts.finished, self._recorder.failed,
-            self._recorder.failures.path, counts.twice, counts.seen,
-            self.stopped_by, self._limits.option, isinstance(error, Fault),
-            retried=self._recorder.retried, earlier=self._recorder.count)
+            code, counts.finished, recorder.failed, recorder.failures.path,
+            counts.twice, counts.seen, self.stopped_by, self._limits.option,
+            isinstance(error, Fault), retried=recorder.retried,
+            earlier=recorder.count)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
         self._ended_as = outcome

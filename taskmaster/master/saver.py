@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable
+from contextlib import contextmanager
+from typing import Callable, Iterator
 
 from .. import logs
 from ..errors import OperatorError
@@ -20,12 +21,17 @@ from .recorder import Recorder
 
 log = logs.logger(__name__)
 
+# At a write that does not come back, before that is said.
+LOOKS = 10
+
 
 class Saver:
     """Saves what is new in ``queue`` with the ``recorder``.
 
     Its `loop` is for a service thread, until `end`; then whoever has joined
-    that saves once more.  ``failed`` is told of a key that cannot be saved.
+    that saves once more.  Its `watch` is for another, until `close`: it
+    says when a write does not come back.  ``failed`` is told of a key that
+    cannot be saved.
     """
 
     def __init__(self, queue: JobQueue, recorder: Recorder,
@@ -40,6 +46,8 @@ class Saver:
         self._clock = clock
         self._news = threading.Event()
         self._ended = False
+        self._writing: float | None = None      # since when
+        self._closed = threading.Event()
 
     def wake(self) -> None:
         """There may be something to record; any thread may call this."""
@@ -62,11 +70,42 @@ class Saver:
                 due = self._clock() + self._timing.save
                 self.save()
 
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._closed.set()
+
+    def watch(self) -> None:
+        """Say when a write does not come back, once, and when it has.
+
+        On a thread that writes nothing, and without a lock.
+        """
+        patience, hung = self._timing.hung, None
+        while not self._closed.wait(patience / LOOKS):
+            since = self._writing
+            if hung is not None and since != hung:
+                hung = None
+                log.info('the disk answers again')
+            if (hung is None and since is not None
+                    and self._clock() - since >= patience):
+                hung = since
+                log.warning('the disk has not answered for %g s; jobs go on, '
+                            'but what is on it stays as it is, and a stop '
+                            'waits for it', patience)
+
+    @contextmanager
+    def _at_the_disk(self) -> Iterator[None]:
+        self._writing = self._clock()
+        try:
+            yield
+        finally:
+            self._writing = None
+
     def save(self, complete: bool = False) -> None:
         """Save failures and watermark, if there is anything new in them."""
         self._record()
         try:
-            self._recorder.save(*self._queue.watermark(), complete)
+            with self._at_the_disk():
+                self._recorder.save(*self._queue.watermark(), complete)
         except OperatorError as error:
             self._failed(error)
         except OSError as error:
@@ -80,7 +119,8 @@ class Saver:
         """All is saved that can be: put the files in order."""
         if self.trouble is None:
             try:
-                self._recorder.finish()
+                with self._at_the_disk():
+                    self._recorder.finish()
             except OSError as error:
                 self.trouble = error
 
@@ -101,7 +141,8 @@ class Saver:
             if not failed:
                 return
             try:
-                self._recorder.record(failed)
+                with self._at_the_disk():
+                    self._recorder.record(failed)
             except OSError as error:
                 self._in_trouble(error)
                 if self.out_of_patience:

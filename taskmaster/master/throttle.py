@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable
 
-from ..text import short, summary
+from ..text import counted, short, summary
 from ..timing import Timing
 from .jobqueue import JobQueue
 
@@ -32,11 +32,16 @@ class Throttle:
             queue.hold('throttle', 'waiting for throttle')
         queue.set_rate(rate)
 
-    def steer(self, rate: float | None) -> None:
-        """Lease so many jobs a second from now on; any thread may call."""
+    def steer(self, rate: float | None) -> str:
+        """Lease so many jobs a second from now on; any thread may call.
+
+        Return what is to be said of it.
+        """
         self.rate = rate or None
         self._queue.set_rate(self.rate)
         self._steered.set()
+        return (f"at most {counted(f'{rate:g}', 'job')} a second" if rate
+                else 'as fast as can be')
 
     def end(self) -> None:
         self._ended.set()

@@ -284,6 +284,46 @@ def test_saving_works_again(make, tmp_path, caplog):
     assert state(tmp_path).failed == 1
 
 
+class HungDisk(Recorder):
+    """Whose disk does not come back from that write until ``go_on``."""
+
+    def hang_at(self, write):
+        self.go_on, self.hung = threading.Event(), threading.Event()
+        do = getattr(self, write)
+
+        def hang(*args):
+            if self.hangs(*args):
+                self.hung.set()
+                assert self.go_on.wait(LONG)
+            do(*args)
+        setattr(self, write, hang)
+
+    def hangs(self, number=0, job=None, complete=False):
+        return self.last is None or self.last == complete
+
+
+@pytest.mark.parametrize('write, last', [
+    ('record', None), ('save', False), ('save', True), ('finish', None)])
+def test_a_disk_that_hangs_is_said_once_and_when_it_is_over(
+        make, tmp_path, caplog, write, last):
+    """While jobs go on; a stop waits for it, the last write too."""
+    master = make(recorder=HungDisk, timing=QUICK._replace(hung=0.05))
+    disk = master._recorder
+    disk.last = last
+    disk.hang_at(write)
+    running = Background(master.run)
+    Background(Slave(master, bad={3}).work)
+    assert disk.hung.wait(LONG)
+    until(lambda: 'the disk has not answered for 0.05 s' in caplog.text)
+    assert running.is_alive()
+    disk.go_on.set()
+    assert running.result() == 1
+    until(lambda: 'the disk answers again' in caplog.text)
+    master.close()
+    assert caplog.text.count('the disk') == 2
+    assert (state(tmp_path).count, state(tmp_path).failed) == (20, 1)
+
+
 # -- what it tells --------------------------------------------------------
 
 def test_who_is_slower(make):
