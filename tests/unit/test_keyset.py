@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import pkgutil
 import sqlite3
 import uuid
@@ -224,6 +225,45 @@ def test_nothing_is_retried():
         next(rows)
     assert asked == [0, 2]
     assert list(rows) == []         # as any generator that has raised
+
+
+# -- what a walk cannot know (docs/walks.md warns of it) -------------------
+
+def test_a_key_that_its_handler_changes_has_no_end_but_a_bound(db):
+    db.isolation_level = None
+
+    def handled(query):
+        """The rows of a walk whose handler sets what it walks by."""
+        db.execute('CREATE TABLE rows (id INTEGER, updated INTEGER UNIQUE)')
+        db.executemany('INSERT INTO rows VALUES (?, ?)', zip(
+            range(20), range(100, 120)))
+        clock = itertools.count(1000)
+        for id, _ in itertools.islice(
+                keyset(db, query, key='updated', step=7), 100):
+            db.execute('UPDATE rows SET updated = ? WHERE id = ?',
+                       (next(clock), id))
+            yield id
+        db.execute('DROP TABLE rows')
+    assert len(list(handled('SELECT * FROM rows'))) == 100
+    assert sorted(handled('SELECT * FROM rows WHERE updated < 1000')
+                  ) == list(range(20))
+
+
+@pytest.mark.parametrize('step', [1, 2, 10])
+def test_a_row_that_comes_behind_the_walk_is_not_seen(db, step):
+    table(db, 'integer', [(key,) for key in (10, 20, 40, 50)])
+
+    def ids(**last):
+        for id, _ in keyset(db, 'SELECT * FROM rows', key='id', step=step,
+                            **last):
+            yield id
+    walk = ids()
+    seen = [next(walk), next(walk)]
+    # As of a transaction that began before and is committed now.
+    db.execute('INSERT INTO rows VALUES (15, 0)')
+    assert seen + list(walk) == [10, 20, 40, 50]
+    assert list(ids(last=50)) == []         # nor when the run is resumed
+    assert list(ids()) == [10, 15, 20, 40, 50]      # but by another walk
 
 
 # -- keys that nothing can go on from -------------------------------------
