@@ -11,7 +11,7 @@ from ..console import runs
 from ..console.output import print_line
 from ..console.status import lines
 from ..converters import as_rate
-from ..errors import TaskmasterError, Unreachable, UsageError
+from ..errors import KeyRefused, TaskmasterError, Unreachable, UsageError
 from ..settings import Settings
 from ..text import quoted, summary
 from ..timing import STANDARD, Timing
@@ -136,6 +136,9 @@ def _look_for(found: Found, connect: Callable[[], Link],
     while True:
         try:
             return connect()
+        except KeyRefused as error:     # somebody else's, perhaps
+            raise KeyRefused('; '.join(filter(None, (
+                str(error), found.last)))) from error
         except (OSError, EOFError) as error:
             if time.monotonic() >= deadline:
                 raise Unreachable(

@@ -92,9 +92,8 @@ def _lines(found: Failures) -> list[str]:
         if place < TRACEBACKS:
             said += ['    ' + line
                      for line in kind['traceback'].splitlines()]
-    said += ['', 'when the cause is mended, and no master of the run is live, '
-                 'add to its command one of these:',
-             '  --retry-failed']
+    said += ['', 'when the cause is mended and the run is over, start it '
+                 'again with one of:', '  --retry-failed']
     return said + ['  --retry-failed=' + quoted(kind['kind'])
                    for kind in found.kinds[:TRACEBACKS]
                    if kind['kind'] != OTHERS]

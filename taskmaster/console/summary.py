@@ -22,8 +22,10 @@ FREQUENT = 3
 # A kind is said once more when so many jobs have failed that way.
 AGAIN = {10 ** n for n in range(1, 19)}
 
+COMPLETE = 'complete'
+
 WHY = {
-    os.EX_OK: 'complete',
+    os.EX_OK: COMPLETE,
     EX_FAILED_JOBS: 'complete, but for the failed jobs',
     os.EX_DATAERR: 'stopped by --max-failures',
     os.EX_UNAVAILABLE: 'no slave is left, and none of them found the master',
@@ -143,16 +145,16 @@ class Summary:
         finished = outcome.finished
         seconds = self.seconds
         by = '' if outcome.slaves is None else f'; slaves: {outcome.slaves}'
-        if outcome.earlier:
-            by += ('; with earlier starts '
-                   + counted(outcome.earlier + finished, 'job'))
-        if not finished and not outcome.code and outcome.stopped_by is None:
-            log.info('no jobs')
+        whole = ('; with earlier starts '
+                 + counted(outcome.earlier + finished, 'job')
+                 if outcome.earlier else '')
+        if not finished and state_of(outcome) == COMPLETE:
+            log.info('no jobs%s', whole)
         else:
             log.info('%s in %s (%.2f/s): %d done, %d failed, %d done '
-                     'twice%s', counted(finished, 'job'), duration(seconds),
+                     'twice%s%s', counted(finished, 'job'), duration(seconds),
                      finished / seconds, finished - self.failed, self.failed,
-                     outcome.twice, by)
+                     outcome.twice, by, whole)
         kinds = self._frequent()
         for kind in kinds[:FREQUENT]:
             log.info('failed: %s', kind.line())
@@ -180,7 +182,7 @@ def state_of(outcome: Outcome) -> str:
     if outcome.code > EX_FAILED_JOBS:
         return 'failed'
     return ('stopped' if outcome.stopped_by is not None or outcome.option
-            else 'complete')
+            else COMPLETE)
 
 
 def shown_code(outcome: Outcome) -> int:

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from taskmaster.cli import ctl, failures, top
+from taskmaster.cli.finding import Found
 from taskmaster.console.top import View
-from taskmaster.errors import UsageError
+from taskmaster.errors import KeyRefused, TaskmasterError, UsageError
 from taskmaster.settings import Settings
 from taskmaster.wire.messages import Failures
 
@@ -82,3 +83,15 @@ def test_a_screen_elsewhere_says_where_the_end_is_known(
                         'host': host or top.socket.gethostname()})
     poller._gone()
     assert poller.view.note == note and len(note) < 80
+
+
+@pytest.mark.parametrize('error', [KeyRefused('another key'), EOFError('x')])
+@pytest.mark.parametrize('last', ['the last was migrate', ''])
+def test_where_no_run_is_live_the_last_one_is_said(error, last):
+    """Also where somebody else's master has the default port."""
+    def connect():
+        raise error
+    with pytest.raises(TaskmasterError) as caught:
+        ctl._look_for(Found(name='here', last=last), connect, 0)
+    assert str(caught.value).endswith(last) and caught.value.exit_code == (
+        77 if isinstance(error, KeyRefused) else 69)
