@@ -1,7 +1,7 @@
 """What get_jobs may do to a run."""
 
 import pytest
-from programs import NUMBERS
+from programs import NUMBERS, eventually
 
 
 @pytest.mark.smoke
@@ -158,7 +158,7 @@ def handle_job(job):
     record(job)
 ''')
     run = work.start('run', 'migrate', '1', '--size=50')
-    run.says('^Current Job: ')
+    eventually(lambda: work.has('here'))
     yielded = (work.path / 'yielded').stat().st_size
     assert 100 <= yielded <= 100 + 50 + 51 * 50
     run.stop()
