@@ -40,7 +40,6 @@ def bench(work, postgres_server, database):
     name = psycopg.conninfo.conninfo_to_dict(database)['dbname']
     work.environ.update(postgres_server.environ, PGDATABASE=name)
     work.environ['PYTHONPATH'] += f'{os.pathsep}{EXAMPLES}'
-    work.environ['PYTHONDONTWRITEBYTECODE'] = 'yes'
     postgres_server.run('pgbench', '--initialize', '--quiet', name)
     with psycopg.connect(database, autocommit=True) as db:
         db.execute('DELETE FROM pgbench_accounts WHERE aid > %s', [ACCOUNTS])
