@@ -16,6 +16,8 @@ from .walk import STEP, Page, check_step, has_nulls, keys_of, shown, walk
 class RangeQuerySetWrapper:
     """The objects of a Django ``queryset``, in the order of a unique key.
 
+    Or of a manager, which are all of its objects.
+
     ``order_by`` names its field, or several that make it up together, each
     with a ``-`` for descending.  A relation stands for its own column.  The
     ordering of the queryset and of its models does not matter.
@@ -45,7 +47,7 @@ class RangeQuerySetWrapper:
             raise OperatorError(
                 f'order_by={shown(order_by)}: name one field or more, which '
                 'all ascend, or all descend')
-        self._queryset = queryset
+        self._queryset = _checked(queryset)
         self._min_id = min_id or None
         self._step = step
         self._names = [name.lstrip('-') for name in names]
@@ -56,6 +58,23 @@ class RangeQuerySetWrapper:
                        self._min_id)
         return walk(pages.fetch, None, self._step, self._descending,
                     pages.look, self._min_id)
+
+
+def _checked(queryset: Any) -> Any:
+    """Return what can be walked; raises OperatorError if it cannot."""
+    from django.db.models import Manager, QuerySet
+    if isinstance(queryset, Manager):
+        queryset = queryset.all()
+    if not isinstance(queryset, QuerySet):
+        raise OperatorError(
+            f'RangeQuerySetWrapper walks a queryset, not {shown(queryset)}; '
+            'give it Model.objects.all()')
+    if queryset.query.is_sliced or queryset.query.combinator:
+        raise OperatorError(
+            'RangeQuerySetWrapper walks a queryset by conditions of its own, '
+            'and one that is cut ([:1000]) or put together (union) takes '
+            'none; filter it, or end the run with --limit')
+    return queryset
 
 
 class _Pages:

@@ -249,6 +249,23 @@ def test_orders_that_make_no_sense(stories):
         list(RangeQuerySetWrapper(stories, 5, order_by=('part', 'place')))
 
 
+def test_a_manager_is_all_of_its_objects(stories):
+    manager = Story.objects.db_manager(stories.db)
+    assert list(RangeQuerySetWrapper(manager, step=7)) == list(
+        RangeQuerySetWrapper(stories, step=7)) != []
+
+
+@pytest.mark.parametrize('make, why', [
+    (lambda stories: Story, "walks a queryset, not <class '.*Story'>"),
+    (lambda stories: [1, 2], r'walks a queryset, not \[1, 2\]; give it'),
+    (lambda stories: Story.objects.raw('SELECT 1'), 'walks a queryset, not '),
+    (lambda stories: stories[:10], 'one that is cut'),
+    (lambda stories: stories.union(stories), 'put together')])
+def test_what_takes_no_condition_is_refused(make, why):
+    with pytest.raises(OperatorError, match=why):
+        RangeQuerySetWrapper(make(Story.objects.all()))
+
+
 def test_the_connection_itself(stories):
     """Before its first query too; `autocommit` says nothing until then."""
     connection = connections[stories.db]
