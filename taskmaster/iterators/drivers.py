@@ -31,8 +31,8 @@ class Driver:
     ``enters_by_row`` says whether an index is entered by ``(a, b) > (?, ?)``.
     MySQL and MariaDB read a table from its beginning for that.
 
-    Raises OperatorError for a connection that is not in autocommit mode, and
-    for placeholders that it does not know.
+    Raises OperatorError for a connection that is asynchronous, or is not in
+    autocommit mode, and for placeholders that it does not know.
     """
 
     enters_by_row = True
@@ -42,6 +42,10 @@ class Driver:
         self._connection = connection
         self._parameters = parameters
         self._named = isinstance(parameters, Mapping)
+        if hasattr(connection, '__aenter__'):
+            raise OperatorError(
+                f'a walk cannot wait for an {type(connection).__name__}; '
+                'connect without async')
         self._check_autocommit()
         package, self._style = self._kind()
         self.enters_by_row = package not in MYSQL

@@ -61,7 +61,7 @@ def keyset(source: Any, query: str = '', *,
     check_step(step)
     driver = drivers.find(source, parameters)
     if driver is not None:
-        query = getattr(query, 'text', query)       # SQLAlchemy's text()
+        query = _text(query)
         if callable(key) or not query:
             raise OperatorError('keyset on a connection needs a query, and '
                                 'the names of the columns of its key')
@@ -93,7 +93,7 @@ def borders(connection: Any, query: str, name: str, last: Any, step: int,
     See `between.ranges`.
     """
     check_step(step)
-    query = getattr(query, 'text', query)       # SQLAlchemy's text()
+    query = _text(query)
     driver = drivers.find(connection, parameters)
     if driver is None or not query:
         raise OperatorError('ranges needs a connection to a database, and a '
@@ -280,6 +280,15 @@ class _Query:
                       ' AND ' * bool(number), f'{column} {sign}',
                       or_equal * (number == count - 1), ' ', number]
         return ['(', *parts, ')']
+
+
+def _text(query: Any) -> str:
+    """Return a query as text, which SQLAlchemy's text() has in it."""
+    query = getattr(query, 'text', query)
+    if not isinstance(query, str):
+        raise OperatorError(f'a query is text, not a {type(query).__name__}; '
+                            'give its SQL')
+    return query
 
 
 def _bare(query: str) -> str:

@@ -1,5 +1,6 @@
 """Walks of real tables: SQLite's, PostgreSQL's, Django's."""
 
+import asyncio
 import collections
 import contextlib
 import itertools
@@ -9,6 +10,7 @@ import uuid
 from typing import NamedTuple
 
 import psycopg
+import psycopg.sql
 import pytest
 from djangos import CaptureQueriesContext, connection, models
 from hypothesis import given
@@ -409,6 +411,11 @@ def test_what_is_no_connection(db):
         keyset(Unknown(), QUERY, key='id')
 
 
+def test_a_query_that_is_no_text(db):
+    with pytest.raises(OperatorError, match='is text, not a SQL; give its'):
+        keyset(db, psycopg.sql.SQL(QUERY), key='id')
+
+
 # -- the plans ------------------------------------------------------------
 
 def test_the_index_is_used_by_sqlite(db):
@@ -532,6 +539,15 @@ def test_a_connection_that_would_hold_a_transaction_open(database):
     with psycopg.connect(database) as db:
         with pytest.raises(OperatorError, match='set its autocommit = True'):
             keyset(db, QUERY, key='id')
+
+
+def test_a_connection_of_asyncio(database):
+    async def walk():
+        async with await psycopg.AsyncConnection.connect(
+                database, autocommit=True) as db:
+            keyset(db, QUERY, key='id')
+    with pytest.raises(OperatorError, match='connect without async'):
+        asyncio.run(walk())
 
 
 # -- Django ---------------------------------------------------------------
