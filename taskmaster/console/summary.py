@@ -206,12 +206,16 @@ def reason(outcome: Outcome) -> str:
 
 
 def _of_retry(outcome: Outcome, failed: int) -> str:
-    count, complete = outcome.retried or (0, False)
     left = outcome.failed - failed
     rest = '' if left <= 0 else f'; {left} more in the file, not retried'
-    jobs = counted(count, 'job')
     return (f'retried {outcome.finished}: {outcome.finished - failed} done, '
-            f'{failed} failed{rest}; the run itself '
-            + (f'is complete, with {jobs}' if complete else
-               f'stands at {jobs}; start again without --retry-failed '
-               'to go on'))
+            f'{failed} failed{rest}; {standing(outcome.retried)}')
+
+
+def standing(retried: Retried | None) -> str:
+    """Return where the run itself stands, of which jobs were retried."""
+    count, complete = retried or (0, False)
+    jobs = counted(count, 'job')
+    return 'the run itself ' + (
+        f'is complete, with {jobs}' if complete else
+        f'stands at {jobs}; start again without --retry-failed to go on')

@@ -16,9 +16,11 @@ from typing import Callable
 from .. import logs
 from ..address import Address, name_of
 from ..console.line import Status
-from ..console.summary import Outcome, reason, shown_code, state_of
+from ..console.summary import (COMPLETE, Outcome, Retried, reason, shown_code,
+                               standing, state_of)
 from ..errors import ConfigError
-from ..storage.runs import FAILED, FOLDER, Machine, Record, Runs, born
+from ..storage.runs import (FAILED, FOLDER, STOPPED, Machine, Record, Runs,
+                            born)
 from ..text import summary
 from ..timing import Timing
 from ..wire.key import beside_users_file
@@ -40,6 +42,7 @@ class Register:
     def __init__(self, timing: Timing,
                  clock: Callable[[], float] = time.time):
         self._status = Status()
+        self._retried: Retried | None = None    # where the run itself stands
         self.thread: threading.Thread | None = None
         self._timing = timing
         self._clock = clock
@@ -56,6 +59,7 @@ class Register:
         host, port = address[:2]
         resumable = recorder.source.resumable
         self._status = Status(recorder.count, failed=recorder.failed)
+        self._retried = recorder.retried
         self._record = Record(
             queue.name, queue.start_id,
             name_of((ANYWHERE.get(host, host), port)), socket, pid,
@@ -93,7 +97,12 @@ class Register:
     def end(self, outcome: Outcome, status: Status) -> None:
         """The run has ended like that."""
         self._status = status
-        self._finish(state_of(outcome), shown_code(outcome), reason(outcome))
+        how, why = state_of(outcome), reason(outcome)
+        if self._retried is not None and how == COMPLETE:
+            # The source of a retry has ended, which the run's may not have.
+            how = COMPLETE if self._retried.complete else STOPPED
+            why = f'failed jobs were retried; {standing(self._retried)}'
+        self._finish(how, shown_code(outcome), why)
 
     def correct(self, outcome: Outcome) -> None:
         """Slaves may have ended worse since then.
@@ -108,6 +117,12 @@ class Register:
         """The master serves no longer, whether or not it has said why."""
         if self._record is not None and self._record.ended is None:
             self._finish(FAILED, None, 'it did not come to an end of its own')
+
+    @property
+    def _current(self) -> int:
+        """Jobs of the run, which those that are retried are among."""
+        return (self._status.current if self._retried is None
+                else self._retried.jobs)
 
     def _finish(self, how: str, code: int | None, why: str) -> None:
         if self._record is None:
@@ -131,7 +146,7 @@ class Register:
         try:
             self._runs.write(record._replace(
                 seen=self._clock(), state=status.state or 'running',
-                current=status.current, total=status.total,
+                current=self._current, total=status.total,
                 failed=status.failed, stopping=self._stopping),
                 durable=record.ended is not None)
         except OSError as error:

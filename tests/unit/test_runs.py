@@ -18,7 +18,7 @@ from taskmaster.cli import finding
 from taskmaster.cli.finding import find, is_over
 from taskmaster.console import runs as console
 from taskmaster.console.line import Status
-from taskmaster.console.summary import Outcome
+from taskmaster.console.summary import Outcome, Retried
 from taskmaster.errors import Unreachable, UsageError
 from taskmaster.master.jobqueue import JobQueue
 from taskmaster.master.recorder import Recorder
@@ -223,6 +223,27 @@ def test_it_says_how_it_ended(register, folder, end, how, code):
     one, = folder.read()
     assert (one.how, one.exit_code, one.current) == (how, code, 10)
     assert one.reason and one.ended >= one.started
+
+
+@pytest.mark.parametrize('complete, how', [
+    (False, 'stopped'), (True, 'complete')])
+def test_a_retry_leaves_the_run_where_it_stands(
+        folder, tmp_path, complete, how):
+    """Else a run that is not complete would be called that."""
+    class Retrying(Recorder):
+        retried = Retried(707, complete)
+
+    source = Source(lambda last=0: iter(()), 'migrate', '', 'migrate.state')
+    one = Register(STANDARD)
+    one.open(JobQueue(10, 'aa', 'migrate'), Retrying(
+        source, str(tmp_path / 'migrate.state')), ('127.0.0.1', 1), None)
+    assert folder.read()[0].current == 707
+    one.end(outcome(), Status(3))
+    found, = folder.read()
+    assert (found.how, found.exit_code, found.current) == (how, 0, 707)
+    assert found.reason.startswith('failed jobs were retried; the run itself')
+    one.correct(outcome(70))
+    assert folder.read()[0].how == 'failed'
 
 
 def test_one_that_came_to_no_end_is_not_live(register, folder):
