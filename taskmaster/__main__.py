@@ -5,6 +5,7 @@ this package is found wherever it was installed, and nothing else is in the
 folder from which they are started.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -17,6 +18,7 @@ PACKAGE = 'taskmaster'
 
 def main(**options: Any) -> NoReturn:
     """Run the script that the command line names; with a ``timing``, say."""
+    gc.disable()        # while modules are loaded, see `cli.script.loading`
     _leave_folder()
     script = sys.argv[1] if len(sys.argv) > 1 else ''
     if script not in SCRIPTS:

@@ -6,22 +6,24 @@ from typing import NoReturn, Sequence
 
 from ..settings import Settings
 from ..timing import STANDARD, Timing
-from .script import Script, main_of, served
+from .script import Script, loading, main_of, served
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    from ..address import address
-    from ..console.output import new_progress
-    from ..console.signals import Signals
-    from ..usercode.naming import parse_arguments
-    from ..wire.key import key_of
+    with loading():
+        from ..address import address
+        from ..console.output import new_progress
+        from ..console.signals import Signals
+        from ..usercode.naming import parse_arguments
+        from ..wire.key import key_of
 
     # First, as it may load a module that the current folder has too.
     shown = None if settings.dry_run else new_progress(settings)
     # And before the module may change the folder.
     secret = b'' if settings.dry_run else key_of(settings)
-    from ..master.making import make_master
-    from ..usercode.source import from_target
+    with loading():
+        from ..master.making import make_master
+        from ..usercode.source import from_target
     source = from_target(settings.target, parse_arguments(settings.arguments),
                          settings.folder)
     if settings.verify:

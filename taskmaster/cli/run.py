@@ -8,15 +8,16 @@ from typing import NoReturn, Sequence
 from ..errors import UsageError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
-from .script import Script, main_of, served
+from .script import Script, loading, main_of, served
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    from ..address import address
-    from ..console.output import new_progress, printer
-    from ..console.signals import Signals
-    from ..usercode.naming import parse_arguments
-    from ..wire.key import key_of
+    with loading():
+        from ..address import address
+        from ..console.output import new_progress, printer
+        from ..console.signals import Signals
+        from ..usercode.naming import parse_arguments
+        from ..wire.key import key_of
 
     if ':' in settings.target:
         raise UsageError('tm-run takes a module or a file; name the '
@@ -26,12 +27,13 @@ def run(settings: Settings, timing: Timing) -> int:
     # And before the module may change the folder.
     alone = settings.dry_run or settings.inline
     secret = b'' if alone else key_of(settings)
-    from ..usercode.handler import Handler
-    from ..usercode.handler import from_target as handler_from
-    from ..usercode.source import from_target
-    from ..usercode.targets import Target
-    if not alone:
-        from ..local import Local       # whatever the module does to imports
+    with loading():
+        from ..usercode.handler import Handler
+        from ..usercode.handler import from_target as handler_from
+        from ..usercode.source import from_target
+        from ..usercode.targets import Target
+        if not alone:
+            from ..local import Local   # whatever the module does to imports
     source = from_target(f'{settings.target}:{settings.get_jobs}',
                          parse_arguments(settings.arguments),
                          settings.folder)

@@ -19,7 +19,7 @@ from ..errors import ConfigError, NoFunction, TaskmasterError
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of
-from .script import Script, ended, main_of, say, show, trust_of
+from .script import Script, ended, loading, main_of, say, show, trust_of
 
 if TYPE_CHECKING:
     from ..usercode.handler import Handler
@@ -51,17 +51,18 @@ def first_of(load: Callable[[bool], tuple[Target, Handler]], check: bool
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    import faulthandler
+    with loading():
+        import faulthandler
 
-    from ..slave.link import Identity, OtherWork
-    from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL,
-                                ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
-                                watch_parent)
-    from ..slave.slave import Slave
-    from ..slave.watchdog import find_watchdog
-    from ..usercode.handler import from_target
-    from ..wire.client import Connector
-    from ..wire.unix import places
+        from ..slave.link import Identity, OtherWork
+        from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL,
+                                    ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
+                                    watch_parent)
+        from ..slave.slave import Slave
+        from ..slave.watchdog import find_watchdog
+        from ..usercode.handler import from_target
+        from ..wire.client import Connector
+        from ..wire.unix import places
 
     # To a pipe too: what a handler prints is to be seen when it is printed.
     if isinstance(sys.stdout, io.TextIOWrapper):

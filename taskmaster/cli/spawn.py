@@ -14,15 +14,16 @@ from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 from ..wire.key import key_of
-from .script import Script, ended, main_of, say, trust_of
+from .script import Script, ended, loading, main_of, say, trust_of
 
 log = logs.logger(__name__)
 
 
 def run(settings: Settings, timing: Timing) -> int:
-    from ..supervisor.child import Starter, slave_command
-    from ..supervisor.supervisor import Supervisor
-    from ..wire.unix import places
+    with loading():
+        from ..supervisor.child import Starter, slave_command
+        from ..supervisor.supervisor import Supervisor
+        from ..wire.unix import places
     secret, tls = key_of(settings), trust_of(settings)
     where = places(settings.host, tls is not None)
 
