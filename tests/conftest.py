@@ -24,9 +24,12 @@ settings.load_profile('suite')
 
 # What there is one of: whoever uses the fixture runs in the same process as
 # the others who do, one after another.
-SINGLE = {
+SERVERS = {
     'postgres_server': 'PostgreSQL',
     'mariadb_server': 'MariaDB',
+}
+SINGLE = {
+    **SERVERS,
     'certificates': 'certificates',
     'default_port': 'port 3050',
 }
@@ -35,7 +38,8 @@ SINGLE = {
 def pytest_collection_modifyitems(items):
     """Group what shares something.
 
-    `smoke` is all but the long hunts and most of the process tests.
+    `smoke` is all but the long hunts, what needs a database server, and
+    most of the process tests.
     """
     for item in items:
         groups = [SINGLE[name] for name in item.fixturenames
@@ -43,6 +47,7 @@ def pytest_collection_modifyitems(items):
         if groups:
             item.add_marker(pytest.mark.xdist_group(groups[0]))
         if not ('process' in item.path.parts
+                or SERVERS.keys() & set(item.fixturenames)
                 or item.get_closest_marker('hunt')):
             item.add_marker('smoke')
 
