@@ -2,7 +2,10 @@
 
 import signal
 
+import pytest
 from programs import NUMBERS, eventually, free_port
+
+pytestmark = pytest.mark.hunt
 
 
 def test_arguments_reach_get_jobs(work):

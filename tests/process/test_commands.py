@@ -5,6 +5,8 @@ import socket
 import pytest
 from programs import NUMBERS, can_listen, free_port
 
+pytestmark = pytest.mark.hunt
+
 ALL = range(1, 1001)
 
 

@@ -7,6 +7,8 @@ import pytest
 from faults import launch
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 FIELDS = {'run', 'version', 'state', 'paused', 'current', 'total', 'failed',
           'rate', 'limit', 'eta', 'queued', 'size', 'slower', 'oldest',
           'slaves', 'started', 'elapsed', 'pid', 'host', 'kinds', 'rates',

@@ -1,6 +1,9 @@
 """What others wrote never steers the terminal of who looks on."""
 
+import pytest
 from programs import eventually
+
+pytestmark = pytest.mark.hunt
 
 MODULE = r'''
 import os

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.hunt
+
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('name', ['master', 'slave', 'spawn', 'run', 'ctl'])

@@ -2,7 +2,10 @@
 
 import socket
 
+import pytest
 from programs import NUMBERS, eventually
+
+pytestmark = pytest.mark.hunt
 
 WAITS = NUMBERS + '''
 def get_jobs(last=0):

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.hunt
+
 MODULE = '''
 import sqlite3
 

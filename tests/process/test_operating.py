@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / 'docs' / 'operating.md').read_text()
 
@@ -37,7 +39,6 @@ def sh(work):
     return run
 
 
-@pytest.mark.hunt
 def test_the_recipes(work, sh):
     work.write('migrate.py', NUMBERS + '''
     if job == 3:

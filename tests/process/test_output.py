@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 BLOCKS = NUMBERS + '''
 def handle_job(job):
     if job == 300:

@@ -6,6 +6,8 @@ import sys
 import pytest
 from programs import NUMBERS, PACKAGE
 
+pytestmark = pytest.mark.hunt
+
 # Loaded by Python, by us, and by nearly every program.
 PLANTED = ['tempfile', 'traceback', 'random', 'secrets', 'taskmaster',
            'progressbar', 'logging', 'json', 'multiprocessing']

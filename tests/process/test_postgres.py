@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from programs import eventually
 
+pytestmark = pytest.mark.hunt
+
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
 MODULE = str(EXAMPLES / 'postgres_migration.py')
 ACCOUNTS = 2000

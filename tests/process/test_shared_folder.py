@@ -13,6 +13,7 @@ import pytest
 from programs import NUMBERS, Workspace
 
 pytestmark = [
+    pytest.mark.hunt,
     pytest.mark.skipif(os.geteuid() != 0,
                        reason='only root can be another user'),
     pytest.mark.skipif(shutil.which('setpriv') is None,

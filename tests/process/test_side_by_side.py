@@ -6,6 +6,8 @@ import signal
 import pytest
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 BLOCKING = NUMBERS + '''
     block(f'blocked-{__name__}')
 '''

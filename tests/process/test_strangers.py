@@ -11,6 +11,8 @@ from programs import NUMBERS, eventually
 
 from taskmaster.wire.client import connect
 
+pytestmark = pytest.mark.hunt
+
 KEPT = '--key=' + KEY.decode()
 
 

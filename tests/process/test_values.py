@@ -3,6 +3,8 @@
 import pytest
 from programs import NUMBERS
 
+pytestmark = pytest.mark.hunt
+
 JOBS = range(1, 46)
 
 # Jobs of eight kinds.  Every fifth fails once, and job 9 until it is mended;
@@ -123,7 +125,6 @@ def test_43_each_attempt_gets_the_job_as_it_was_yielded(work, how, inline):
     started_stopped_retried(work, how, inline)
 
 
-@pytest.mark.hunt
 @pytest.mark.parametrize('how, inline', [
     ('lists', ()), ('jobs', ('--inline',))])
 def test_43_objects_of_django_are_values_too(work, how, inline):

@@ -3,6 +3,8 @@
 import pytest
 from programs import eventually, free_port
 
+pytestmark = pytest.mark.hunt
+
 MODULE = '''
 import sqlite3
 from contextlib import closing

@@ -14,6 +14,8 @@ from taskmaster import __version__
 from taskmaster.wire.handshake import OLD_FIRST
 from taskmaster.wire.messages import PROTOCOL
 
+pytestmark = pytest.mark.hunt
+
 
 def another():
     """Another Python on PATH, the farthest; a shim that runs none is none."""

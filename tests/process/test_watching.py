@@ -14,6 +14,8 @@ import time
 import pytest
 from programs import LONG, NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 BLOCKING = NUMBERS + '''
     if job == 3:
         block('blocked')
