@@ -84,7 +84,8 @@ def how(run: dict[str, Any]) -> str:
                   if run['state'] == 'stopped' else '')
         return (f"{run['state']}{middle}, last heard of {run['seen']}; start "
                 'it again to go on')
-    return f"{run['state']} at {run['ended']}: {short(run['reason'])}"
+    return (f"{run['state']} at {run['ended']}: "
+            + short(run['reason'], 200))
 
 
 def lines(run: dict[str, Any]) -> list[str]:

@@ -225,6 +225,7 @@ class Master:
             self.queue.hold('pause', 'paused' if command == PAUSE else '')
             self._saver.wake()
             said = 'paused' if command == PAUSE else 'going on'
+        self._register.tell(self._monitor.status())     # for `tm-ctl list`
         self.queue.quiet.info('%s (tm-ctl)', said)
         return said
 

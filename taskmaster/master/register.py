@@ -80,6 +80,11 @@ class Register:
         self._status = status
         return status
 
+    def tell(self, status: Status) -> None:
+        """Write at once how the run goes; any thread may call this."""
+        self._status = status
+        self._news.set()
+
     def stopping(self, number: int) -> None:
         """It drains because of that signal; any thread may call this."""
         self._stopping = signal.Signals(number).name

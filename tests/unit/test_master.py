@@ -413,6 +413,18 @@ def test_who_has_most_is_named_while_nothing_finishes(make, caplog):
     assert running.result() == 0
 
 
+def test_what_is_steered_is_on_record_at_once(make, tmp_path):
+    """Not two seconds later, when somebody has looked in vain."""
+    master = make(timing=QUICK._replace(register=10 * LONG))
+    runs = Runs(str(tmp_path / 'config' / 'taskmaster' / 'runs'))
+    running = Background(master.run)
+    for command, state in (PAUSE, 'paused'), (RESUME, 'running'):
+        master.control(command, None)
+        until(lambda: [run.state for run in runs.read()] == [state])
+    Background(Slave(master).work)
+    assert running.result() == 0
+
+
 def test_what_is_steered_very_often_is_counted(make, caplog):
     caplog.set_level('INFO')
     master = make()
