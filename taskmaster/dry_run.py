@@ -11,12 +11,16 @@ import pickle
 import time
 from datetime import timedelta
 from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Semaphore
 from typing import Any, Callable, Iterator
 
 from .console.output import print_line
 from .errors import ConfigError, OperatorError, UsageError
+from .logs import logger
 from .master.lease_size import Weight
 from .master.making import state_path
+from .service import Service
 from .settings import Settings
 from .storage.codec import encode_key, identity, same
 from .storage.state import Checkpoint, StateFile
@@ -31,6 +35,7 @@ SHOWN = 10              # jobs that are shown
 LAST = 5
 CLOSELY = 1000, 2.0     # jobs, or seconds, that are looked at one by one
 ENOUGH = 100_000, 2.0   # jobs, or seconds, to know how fast get_jobs is
+PATIENCE = 10.0         # seconds without a line, until that is said
 
 
 def rehearse(source: Source, settings: Settings,
@@ -64,6 +69,38 @@ class Line:
         self.label, self.text, self.good = label, text, good
 
 
+def _aside(lines: Iterator[Line]) -> Iterator[Line]:
+    """Go through them on a thread of its own, as a run does with get_jobs.
+
+    What belongs to the main thread is missed here as it would be there: a
+    connection of sqlite3 that the module made, a signal's handler.
+    """
+    found: SimpleQueue[Line | BaseException | None] = SimpleQueue()
+    printed = Semaphore(0)      # or what get_jobs prints comes in between
+
+    def go_through() -> None:
+        for line in lines:
+            found.put(line)
+            printed.acquire()
+        found.put(None)
+    Service('feeder', go_through, found.put).start()
+    waited = 0.0
+    while True:
+        try:
+            line = found.get(timeout=PATIENCE)
+        except Empty:
+            waited += PATIENCE
+            logger(__name__).info('waiting for get_jobs, %.0f s', waited)
+            continue
+        if line is None:
+            return
+        if isinstance(line, BaseException):
+            raise line
+        waited = 0.0
+        yield line
+        printed.release()
+
+
 class _Rehearsal:
     """One of one source, and what it has found."""
 
@@ -95,22 +132,9 @@ class _Rehearsal:
         yield Line('state', f'{path}; would start at the beginning'
                    if last is None else
                    f'{path}; would go on after key {_shown(last)}')
-        try:
-            yield from self._go_through()
-        except OperatorError:
-            raise
-        except BaseException as error:
-            raise OperatorError(f'get_jobs raised {summary(error)}',
-                                traceback_of(error)) from error
-        yield self._of_keys()
-        yield self._of_jobs()
-        if self._weight.each:
-            full = min(self._settings.size, self._weight.held())
-            yield Line('memory', 'a full queue would be '
-                       f"{counted(full, 'job')}, about "
-                       f'{full * self._weight.each / 1e6:.1f} MB of them '
-                       'pickled')
-        yield self._of_last()
+        lines = self._of_source()
+        # Who calls get_jobs in a run.
+        yield from lines if self._settings.inline else _aside(lines)
         if load is not None:
             yield from self._of_functions(load)
         total = self._settings.total
@@ -133,6 +157,24 @@ class _Rehearsal:
         return found
 
     # -- going through it -------------------------------------------------
+
+    def _of_source(self) -> Iterator[Line]:
+        try:
+            yield from self._go_through()
+        except OperatorError:
+            raise
+        except BaseException as error:
+            raise OperatorError(f'get_jobs raised {summary(error)}',
+                                traceback_of(error)) from error
+        yield self._of_keys()
+        yield self._of_jobs()
+        if self._weight.each:
+            full = min(self._settings.size, self._weight.held())
+            yield Line('memory', 'a full queue would be '
+                       f"{counted(full, 'job')}, about "
+                       f'{full * self._weight.each / 1e6:.1f} MB of them '
+                       'pickled')
+        yield self._of_last()
 
     def _go_through(self) -> Iterator[Line]:
         """Look at the first jobs closely, and at some more how fast."""

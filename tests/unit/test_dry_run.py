@@ -1,9 +1,12 @@
 """The rehearsal: what of a module would spoil a run, found beforehand."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
+import sqlite3
+import threading
 import time
 from types import SimpleNamespace
 
@@ -258,6 +261,37 @@ def test_what_cannot_be_iterated_is_said_as_by_a_run(rehearse):
             f'get_jobs returned {kind}, which cannot be iterated; let it '
             'yield the jobs'))
     made.close()
+
+
+def test_get_jobs_is_called_where_a_run_calls_it(rehearse):
+    """What was made on the main thread is of no use there, but inline."""
+    with contextlib.closing(sqlite3.connect(':memory:')) as db:
+        def get_jobs(last=0):
+            yield from db.execute('WITH t (id) AS (VALUES (1), (2)) '
+                                  'SELECT id FROM t WHERE id > ?', (last,))
+        options = dict(get_key=lambda job: job[0])
+        _, code, error = rehearse(get_jobs, **options)
+        assert code == 70 and 'get_jobs raised ProgrammingError' in error
+        lines, code, _ = rehearse(get_jobs, settings={'inline': True},
+                                  **options)
+        assert code == 0 and lines['last'].startswith('ok, ')
+
+
+def test_a_source_that_blocks_is_said(rehearse, monkeypatch):
+    said, told = threading.Event(), []
+
+    def info(*what):
+        told.append(what)
+        said.set()
+    monkeypatch.setattr(dry_run, 'PATIENCE', 0.01)
+    monkeypatch.setattr(dry_run, 'logger',
+                        lambda name: SimpleNamespace(info=info))
+
+    def get_jobs(last=0):
+        yield last + 1
+        assert said.wait(60)
+    assert rehearse(get_jobs)[1] == 0
+    assert told[0] == ('waiting for get_jobs, %.0f s', 0.01)
 
 
 def test_a_source_that_becomes_slow_is_not_waited_for(rehearse, monkeypatch):
