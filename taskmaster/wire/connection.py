@@ -20,7 +20,7 @@ import struct
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import forks
 from ..timing import STANDARD, Timing
@@ -35,6 +35,7 @@ PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 UNPROVED = 16 << 20     # bytes taken in before anything of a frame is proved
 MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
 _BLOCK = 64             # bytes of a block of SHA-256
+JOINED = 1 << 18        # bytes of parts that are sent as one over TLS
 NEWS = 0.1              # seconds, at least, between two calls of `progress`
 
 
@@ -280,7 +281,8 @@ class Connection:
 
     def _write(self, parts: Sequence[Any]) -> None:
         """All of it: `sendall` would have that time for the whole."""
-        views = deque(memoryview(part).cast('B') for part in parts)
+        views = deque(memoryview(part).cast('B') for part in (
+            _joined(parts) if self._tls else parts))
         said = time.monotonic()
         while views:
             self._wait_at_most(self.stall)
@@ -319,6 +321,29 @@ class _Incoming(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         return self._recv_into(buffer)
+
+
+def _joined(parts: Iterable[Any]) -> Iterator[Any]:
+    """Parts as TLS should have them: each begins a record, of 16 kB at most.
+
+    A record is a call of the kernel, and a part one of OpenSSL.  What is
+    long is not copied, as that would take longer.
+    """
+    short: list[Any] = []
+    size = 0
+    for part in parts:
+        if len(part) < JOINED:
+            short.append(part)
+            size += len(part)
+            if size < JOINED:
+                continue
+        if short:
+            yield b''.join(short)
+            short, size = [], 0
+        if len(part) >= JOINED:
+            yield part
+    if short:
+        yield b''.join(short)
 
 
 def _tune(sock: socket.socket, timing: Timing) -> None:

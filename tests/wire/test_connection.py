@@ -15,7 +15,7 @@ from fakes import LONG, Background, Clock
 from taskmaster.address import name_of
 from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
-from taskmaster.wire.connection import (CHUNK, MAC_BYTES, NEWS, PARTS,
+from taskmaster.wire.connection import (CHUNK, JOINED, MAC_BYTES, NEWS, PARTS,
                                         UNPROVED, Connection, Mac)
 from taskmaster.wire.messages import LEASE_BYTES, BadMessage, Payload
 
@@ -301,6 +301,26 @@ def test_cut_wakes_who_waits(pair):
     other.cut()                 # again does no harm, nor when closed
     other.close()
     other.cut()
+
+
+@pytest.mark.parametrize('sizes', [
+    [66_049] * 16, [100, 1_000_000, 3], [100, 50_000], [1 << 18] * 2,
+    [(1 << 18) - 1, 1, 1], [1]])
+def test_parts_are_joined_into_the_records_of_tls(pair, contexts, sizes):
+    one, other = pair
+    greeting = Background(other.start_tls, contexts.trusting, '127.0.0.1')
+    one.start_tls(contexts.serving)
+    greeting.result()
+    parts = Payload(map(pattern, sizes))
+    sending = Background(one.send_bytes, b'', parts)
+    assert other.recv_bytes() == bytes(parts)
+    sending.result()
+    joined = [*connection._joined(parts)]
+    assert b''.join(joined) == bytes(parts)
+    assert len(joined) <= sum(sizes) / JOINED + 2
+    # What is long is not copied.
+    assert {id(part) for part in parts if len(part) >= JOINED} <= {
+        *map(id, joined)}
 
 
 def test_a_cut_is_not_lost_while_tls_begins(pair):
