@@ -145,16 +145,16 @@ class Summary:
         finished = outcome.finished
         seconds = self.seconds
         by = '' if outcome.slaves is None else f'; slaves: {outcome.slaves}'
-        whole = ('; with earlier starts '
-                 + counted(outcome.earlier + finished, 'job')
-                 if outcome.earlier else '')
+        if outcome.earlier:
+            by += ('; with earlier starts '
+                   + counted(outcome.earlier + finished, 'job'))
         if not finished and state_of(outcome) == COMPLETE:
-            log.info('no jobs%s', whole)
+            log.info('no jobs')
         else:
             log.info('%s in %s (%.2f/s): %d done, %d failed, %d done '
-                     'twice%s%s', counted(finished, 'job'), duration(seconds),
+                     'twice%s', counted(finished, 'job'), duration(seconds),
                      finished / seconds, finished - self.failed, self.failed,
-                     outcome.twice, by, whole)
+                     outcome.twice, by)
         kinds = self._frequent()
         for kind in kinds[:FREQUENT]:
             log.info('failed: %s', kind.line())
