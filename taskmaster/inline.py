@@ -24,8 +24,8 @@ from .console.progress import Progress
 from .console.summary import Outcome, Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
                      TooManyFailures, UsageError)
-from .master.ledger import FailedJob
 from .master.making import make_recorder
+from .master.pieces import FailedJob
 from .master.recorder import Recorder
 from .settings import Settings
 from .slave.chunk import Chunk, Lease

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Iterable
+from typing import Any, Iterable
 
+from ..records import Protocol
 from ..text import short
-
-if TYPE_CHECKING:
-    from .summary import Failed
 
 # Kinds told apart; what comes after is counted together.
 MOST = 50
@@ -29,6 +27,29 @@ _LIBRARY = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
 _FRAME = '  File "'
 _GROUP = '  | '          # before it, where a group of exceptions was raised
 _WORD = re.compile(r'[^\W\d][\w.]*')
+
+
+class Failed(Protocol):
+    """What tells of which kind a failed job is."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def traceback(self) -> str: ...
+
+
+class Recorded(Failed, Protocol):
+    """A failed job that is in the failures file."""
+
+    @property
+    def cause(self) -> str: ...
 
 
 class Kind:

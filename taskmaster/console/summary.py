@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Iterable
 
 from .. import logs
 from ..errors import EX_FAILED_JOBS
@@ -13,7 +13,7 @@ from ..records import NamedTuple
 from ..text import counted, duration, quoted
 
 if TYPE_CHECKING:
-    from .kinds import Kind, Kinds
+    from .kinds import Kind, Kinds, Recorded
 
 log = logs.logger(__name__)
 
@@ -54,29 +54,6 @@ class Outcome(NamedTuple):
     fault: bool = False             # ours
     earlier: int = 0                # jobs finished by earlier starts
     retried: Retried | None = None
-
-
-class Failed(Protocol):
-    """A failed job, as the failures file has it."""
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def error(self) -> str: ...
-
-    @property
-    def traceback(self) -> str: ...
-
-
-class Recorded(Failed, Protocol):
-    """A failed job that is in the failures file."""
-
-    @property
-    def cause(self) -> str: ...
 
 
 class Summary:

@@ -21,9 +21,10 @@ from . import overview
 from .dispatcher import Dispatcher
 from .gate import Gate
 from .lease_size import Weight
-from .ledger import FailedJob, Ledger
+from .ledger import Ledger
 from .overview import Counts, Oldest, SlaveReport
 from .packing import Packer
+from .pieces import FailedJob
 from .times import JobTimes
 from .waiters import Waiters
 

@@ -48,7 +48,7 @@ from ..records import NamedTuple
 from ..timing import STANDARD, Timing
 from ..wire.fields import RANGES, Range, merged
 from .leasing import Leasing
-from .pieces import Piece, Pieces
+from .pieces import FailedJob, Piece, Pieces
 from .ready import Ready
 from .slaves import Slave, Slaves
 
@@ -63,18 +63,6 @@ BATCH = 1000
 BEYOND = 100
 # Characters of why a job cannot be unpickled.
 REASON = 200
-
-
-class FailedJob(NamedTuple):
-    """A job that failed and is not recorded yet."""
-
-    number: int
-    job: Any
-    error: str                          # one line
-    traceback: str
-    slave: str                          # a name for people: host:pid
-    attempts: int
-    cause: str = ''                     # its first error, if another
 
 
 class Lease(NamedTuple):

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
+from ..records import NamedTuple
 from .ordered import Numbers
 from .slaves import Slave
 
-if TYPE_CHECKING:
-    from .ledger import FailedJob
-
 CUTS = 8                # into how many pieces one under suspicion is cut
+
+
+class FailedJob(NamedTuple):
+    """A job that failed and is not recorded yet."""
+
+    number: int
+    job: Any
+    error: str                          # one line
+    traceback: str
+    slave: str                          # a name for people: host:pid
+    attempts: int
+    cause: str = ''                     # its first error, if another
 
 
 class Piece:

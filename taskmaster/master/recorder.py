@@ -19,7 +19,7 @@ from ..storage.state import Checkpoint, StateFile
 from ..text import counted, safe_repr, short
 from ..usercode.source import Source, deaf
 from ..wire.fields import NUMBER, TEXT
-from .ledger import FailedJob
+from .pieces import FailedJob
 
 log = logs.logger(__name__)
 

@@ -20,8 +20,8 @@ from ..usercode.signature import Function
 from ..usercode.tools import AsyncTools
 from .backlog import Backlog
 from .chunk import Chunk
-from .watchdog import Watchdog
-from .workers import BEATS, ChunkWays
+from .watchdog import BEATS, Watchdog
+from .ways import ChunkWays
 
 
 class Tasks:

@@ -24,6 +24,8 @@ from ..wire.fields import Range
 # In a child's environment: the watchdog, where there is one.
 ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'
 
+# So many signs of life a slave gives in the time that a job may take.
+BEATS = 8
 # How many seconds a job may take; the beat, in monotonic seconds.
 HEAD = struct.Struct('dd')
 # The first and the last job; since when, in monotonic seconds, or 0.

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any, Callable
+from typing import Callable
 
 from ..errors import Fault, TaskmasterError
-from ..forks import is_child
 from ..service import Service
 from ..timing import STANDARD, Timing
 from ..usercode.handler import Handler
-from ..usercode.signature import Function
-from ..usercode.tools import Ending
 from .backlog import Backlog
 from .chunk import Chunk
-from .watchdog import Watchdog
-
-# So many signs of life a slave gives in the time that a job may take.
-BEATS = 8
+from .watchdog import BEATS, Watchdog
+from .ways import ChunkWays
 
 
 class Workers:
@@ -112,48 +107,3 @@ class Workers:
         """Tell the supervisor that no job holds the GIL."""
         while not ended.wait(watchdog.limit / BEATS):
             watchdog.beat()
-
-
-class ChunkWays:
-    """How a handler speaks with its slave, while it works on a chunk."""
-
-    __slots__ = 'interrupt', '_backlog', '_chunk', '_watchdog', '_slot'
-
-    ending: Ending = (Fault,)
-
-    def __init__(self, backlog: Backlog, chunk: Chunk,
-                 watchdog: Watchdog | None, slot: int):
-        self.interrupt = chunk.interrupt
-        self._backlog = backlog
-        self._chunk = chunk
-        self._watchdog = watchdog
-        self._slot = slot
-
-    def fail(self, error: BaseException, attempts: int, cause: str) -> None:
-        self._backlog.fail(self._chunk, error, attempts, cause)
-
-    def position(self) -> int:
-        return self._backlog.position(self._chunk)
-
-    def pause(self, seconds: float) -> Any:
-        return self._backlog.leaving.wait(seconds)
-
-    def watch(self, function: Function) -> Function:
-        """Return ``function``, with each call shown to the watchdog."""
-        watchdog, chunk, slot = self._watchdog, self._chunk, self._slot
-        if watchdog is None:
-            return function
-
-        def watched(job: Any) -> Any:
-            try:
-                watchdog.begin(slot, *chunk.at(job))
-                if chunk.forgotten:     # another job has its number by now
-                    watchdog.begin(slot, 0, 0)
-            except BaseException as error:      # no failure of the job
-                raise Fault.of(error, 'the watchdog') from error
-            try:
-                return function(job)
-            finally:
-                if not is_child():      # it is the parent's watchdog
-                    watchdog.end(slot)
-        return watched

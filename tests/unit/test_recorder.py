@@ -9,7 +9,7 @@ import pytest
 from taskmaster.console.summary import Retried
 from taskmaster.errors import (Locked, NothingToDo, OperatorError,
                                UsageError)
-from taskmaster.master.ledger import FailedJob
+from taskmaster.master.pieces import FailedJob
 from taskmaster.master.recorder import Recorder, RetryRecorder
 from taskmaster.storage import state as module
 from taskmaster.usercode.source import Source
