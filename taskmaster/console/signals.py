@@ -28,8 +28,10 @@ from ..service import Service
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Added to the number of a signal that a handler, not the C level, has seen.
 MARK = 0x80
-# Seconds that the main thread has to end the process itself.
+# Seconds that the main thread has to begin to end the process itself, and
+# then to have done so.
 AT_ONCE = 0.5
+LAST = 5.0
 # What this process was started to ignore, as under nohup: the operator's code
 # has not been here yet.
 IGNORED = frozenset(number for number in STOPPING
@@ -97,6 +99,7 @@ class Signals:
         if tell is not None:
             self._ours.append(signal.SIGUSR1)
         self._count = 0
+        self._ending = False        # the main thread is at it
         self.theirs: dict[int, Any] = {}        # what the operator wants
         self.thread = 0
 
@@ -112,6 +115,8 @@ class Signals:
                                             warn_on_full_buffer=False)
         for number in self._ours:
             self.theirs[number] = _set(number, self._handle)
+        # Whoever started us, or the operator's module, may have blocked them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._ours)
         _installed = self
         forks.call_in_child(self._in_child)
         Service('signals', self._read, self._failed).start()
@@ -146,6 +151,7 @@ class Signals:
         if number != signal.SIGUSR1:
             self._count += 1
             if self._count > 1 or self._stopped():
+                self._ending = True
                 self._end_by(number)
                 die_by(number)
             self._take_wakeup()
@@ -177,7 +183,10 @@ class Signals:
             threading.Timer(AT_ONCE, self._end, (number,)).start()
 
     def _end(self, number: int) -> None:
-        self._end_by(number)
+        if self._ending:        # to end the slaves may take a while
+            threading.Event().wait(LAST)
+        else:
+            self._end_by(number)
         os._exit(128 + number)
 
     def _end_by(self, number: int) -> None:

@@ -120,6 +120,7 @@ class Supervisor:
         self._lost = lost
         self._timing = timing
         self._stopping = threading.Event()
+        self._killed = False            # all of them, at once
         self._leftovers = Leftovers(timing)
         self._lock = threading.Lock()
         self._children: dict[int, Any] = {}
@@ -156,6 +157,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """End the children, and theirs, at once; also in a signal handler."""
+        self._killed = True     # whoever is interrupted may have an Event's lock
         for child in [*self._children.values()]:
             child.kill()
         self._leftovers.kill()
@@ -211,6 +213,11 @@ class Supervisor:
             return [f'slave {slot}: pid {child.pid}'
                     for slot, child in sorted(self._children.items())]
 
+    @property
+    def _no_more(self) -> bool:
+        """Whether no child is started any more."""
+        return self._killed or self._stopping.is_set()
+
     # -- one slot, on a thread of its own ---------------------------------
 
     def _keeper(self, number: int) -> Callable[[], None]:
@@ -228,11 +235,11 @@ class Supervisor:
 
     def _keep_one(self, slot: Slot) -> int:
         """Return the exit code that counts for this slot."""
-        while not self._stopping.is_set():
+        while not self._no_more:
             id = secrets.token_hex(8)
             end = self._run(slot, id)
             self.told.update(end.told)
-            step = slot.ended(id, end, self._stopping.is_set())
+            step = slot.ended(id, end, self._no_more)
             none = step.code is not None
             if step.lost:
                 self._lost(id, end.late or (), not none)
@@ -248,7 +255,7 @@ class Supervisor:
     def _run(self, slot: Slot, id: str) -> Ended:
         """Run one child to its end."""
         with self._lock:
-            if self._stopping.is_set():
+            if self._no_more:
                 return Ended(0)
             try:
                 child = self._starter.start(id, slot.after, self.fail)

@@ -80,6 +80,13 @@ for number in signal.SIGINT, signal.SIGTERM:
 def handle_job(job):
     work(job)
 ''',
+    'blocked at import': '''
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+
+def handle_job(job):
+    work(job)
+''',
     'ignored in setup': '''
 import signal
 
@@ -161,7 +168,8 @@ def test_a_second_signal_while_the_main_thread_is_in_c(work):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('taker', ['ignored at import', 'handled at import'])
+@pytest.mark.parametrize('taker', [
+    'blocked at import', 'ignored at import', 'handled at import'])
 @pytest.mark.parametrize('name, words', [('run', ['2']), ('master', [])])
 def test_a_master_drains(work, name, words, taker, number):
     work.write('migrate.py', NUMBERS + WORK + TAKERS[taker])
@@ -201,3 +209,22 @@ def test_what_was_ignored_at_the_start_stays_ignored(work):
     work.touch('go')
     assert run.code() == 0
     work.check(range(1, 1001))
+
+
+def test_an_end_at_once_that_takes_a_while_is_by_the_signal(work):
+    """To end many slaves takes longer than a main thread in C is given."""
+    work.write('program.py', '''
+        import os, signal, threading
+        from taskmaster.console.signals import AT_ONCE, Signals
+
+        def slow():
+            threading.Event().wait(1.5 * AT_ONCE)
+
+        Signals(lambda number: None, last=slow).install()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(60)
+    ''')
+    program = work.program(sys.executable, 'program.py')
+    assert program.code() == -signal.SIGINT
+    assert program.err.count('stopped by SIGINT') == 1

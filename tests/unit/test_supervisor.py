@@ -276,13 +276,14 @@ def test_at_the_end_those_that_know_of_it_are_waited_for(supervise, caplog):
     closing.result()
 
 
-def test_all_are_killed_at_once(supervise):
+def test_all_are_killed_at_once_and_have_no_successors(supervise, said):
     children = FakeChild(obedient=False), FakeChild(obedient=False)
-    supervisor, _ = supervise(*children, count=2)
+    supervisor, starter = supervise(*children, count=2)
     until(lambda: len(supervisor.doing()) == 2)
-    supervisor._stopping.set()
     supervisor.kill()
     assert supervisor.join(30)
+    assert len(starter.started) == 2
+    assert said() == []
 
 
 def test_a_fault_of_ours_in_a_slot_ends_all(supervise):
