@@ -27,7 +27,7 @@ from .storage.state import Checkpoint, StateFile
 from .text import counted, safe_repr, short, summary, traceback_of
 from .usercode import signature
 from .usercode.handler import Handler
-from .usercode.source import MUTABLE, Source, opened, same_again
+from .usercode.source import Source, may_change, opened, same_again
 from .wire.messages import PICKLE
 
 SHOWN = 10              # jobs that are shown
@@ -191,7 +191,7 @@ class _Rehearsal:
                 if job is self:
                     self._ended = True
                     return
-                if job is previous and isinstance(job, MUTABLE):
+                if job is previous and may_change(job):
                     raise same_again(job)
                 previous = job
                 self._count += 1

@@ -33,7 +33,7 @@ from .text import summary, traceback_of
 from .usercode.handler import Handler
 from .timing import STANDARD
 from .usercode.signature import Function
-from .usercode.source import (MUTABLE, Source, after_last, opened, raised,
+from .usercode.source import (Source, after_last, may_change, opened, raised,
                               same_again)
 from .wire.messages import PICKLE
 
@@ -166,7 +166,7 @@ class Inline:
             some: list[Any] = []
             try:
                 for job in islice(jobs, size):
-                    if job is previous and isinstance(job, MUTABLE):
+                    if job is previous and may_change(job):
                         raise same_again(job)
                     previous = job
                     some.append(job)

@@ -17,7 +17,7 @@ from .. import forks, logs
 from ..errors import Fault, OperatorError, TaskmasterError
 from ..service import Service
 from ..text import counted
-from ..usercode.source import (MUTABLE, Opener, after_last, opened, raised,
+from ..usercode.source import (Opener, after_last, may_change, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
@@ -66,8 +66,8 @@ class Feeder(Service):
         try:
             jobs = after_last(opened(self._source), self._skip, self._limit)
             first = next(jobs, _NONE)
-            job = _copied(first)
-            self._queue.weight.observe(1, _size(job))
+            job, size = _copied(first)
+            self._queue.weight.observe(1, size)
         except BaseException as error:
             if forks.is_child():
                 forks.end_child(error)
@@ -138,7 +138,7 @@ class Feeder(Service):
              previous: Any) -> None:
         """Feed one job, if there is one, and wake who waits for it."""
         for job in jobs:
-            if job is previous and isinstance(job, MUTABLE):
+            if job is previous and may_change(job):
                 raise same_again(job)
             page.append(job)
             waiters = self._queue.waiters
@@ -194,16 +194,25 @@ def _size(job: Any) -> int:
         return 1
 
 
-def _copied(job: Any) -> Any:
-    """Return the first job, safe from a source that changes it.
+def _copied(job: Any) -> tuple[Any, int]:
+    """Return the first job, safe from a source that changes it, and its size.
 
     A source that yields one object again and again is found out at its
     second job; the first, by then leased and perhaps saved as the watermark,
     must be what it was when it was yielded.
     """
-    if not isinstance(job, MUTABLE):
-        return job
     try:
-        return pickle.loads(pickle.dumps(job, PICKLE))
+        pickled = pickle.dumps(job, PICKLE)
     except BaseException:       # it will fail as a job, by its key
-        return job
+        return job, 1
+    try:
+        copy = pickle.loads(pickled) if may_change(job) else job
+        # Of an object that leaves out some of itself there is no copy.
+        whole = _names(copy) >= _names(job)
+    except BaseException:
+        whole = False
+    return copy if whole else job, len(pickled)
+
+
+def _names(job: Any) -> set[str]:
+    return set(getattr(job, '__dict__', ()))

@@ -6,7 +6,7 @@ from collections import deque
 from operator import is_
 from typing import Any
 
-from ..usercode.source import MUTABLE
+from ..usercode.source import may_change
 
 
 class Ready:
@@ -94,6 +94,6 @@ def repeated(jobs: list[Any], start: int, stop: int) -> int | None:
     part = jobs[start - 1:stop]
     if any(map(is_, part, part[1:])):       # at the speed of C
         for at, job in enumerate(part[1:], start):
-            if job is part[at - start] and isinstance(job, MUTABLE):
+            if job is part[at - start] and may_change(job):
                 return at
     return None

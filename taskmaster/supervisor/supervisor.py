@@ -157,7 +157,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """End the children, and theirs, at once; also in a signal handler."""
-        self._killed = True     # whoever is interrupted may have an Event's lock
+        self._killed = True     # an Event's lock may be held by who waits
         for child in [*self._children.values()]:
             child.kill()
         self._leftovers.kill()

@@ -190,6 +190,29 @@ def _optional(module: types.ModuleType | None, name: str) -> dict[str, Any]:
 
 
 MUTABLE = (dict, list, set, bytearray)
+VALUES = (str, bytes, int, float)
+
+
+def may_change(job: Any) -> bool:
+    """Whether a source may change this very object after it was yielded.
+
+    What takes items or attributes may, and what holds such a thing; values,
+    functions and members of an Enum do not, nor what refuses attributes (a
+    frozen dataclass).
+    """
+    kind = type(job)
+    if isinstance(job, MUTABLE) or hasattr(kind, '__setitem__'):
+        return True
+    if isinstance(job, (tuple, frozenset)):
+        return any(map(may_change, job))
+    if (isinstance(job, VALUES) or callable(job)
+            or hasattr(kind, '__members__')
+            or isinstance(kind.__setattr__, types.FunctionType)):
+        return False
+    # With slots alone it is a value if it says itself when it is the same.
+    own: Any = kind.__hash__
+    return hasattr(job, '__dict__') or (
+        hasattr(kind, '__slots__') and own in (None, object.__hash__))
 
 
 def opened(source: Opener) -> Iterator[Any]:

@@ -1,7 +1,11 @@
 """The operator's generator, on its thread."""
 
+import collections
+import enum
 import os
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from fakes import LONG, RUN, Background, Direct, greet, take, until
@@ -118,6 +122,23 @@ def test_what_cannot_be_iterated(result):
 
 # -- jobs must not change -------------------------------------------------
 
+class Color(enum.Enum):
+    RED = 1
+
+
+class Row:
+    def __init__(self, id=None):
+        self.id = id
+
+    def __eq__(self, other):
+        return self.id == other.id
+
+
+class Slots:
+    __slots__ = 'id',
+    __init__, __eq__ = Row.__init__, Row.__eq__
+
+
 def repeating(make, change):
     """Yields one object again and again, changed each time."""
     def get_jobs():
@@ -132,13 +153,36 @@ def repeating(make, change):
     (dict, lambda job, n: job.update(id=n), {'id': 0}),
     (list, lambda job, n: job.append(n), [0]),
     (set, lambda job, n: job.add(n), {0}),
-    (bytearray, lambda job, n: job.append(n), bytearray([0]))])
+    (bytearray, lambda job, n: job.append(n), bytearray([0])),
+    (collections.deque, lambda job, n: job.append(n), collections.deque([0])),
+    (Row, lambda job, n: setattr(job, 'id', n), Row(0)),
+    (Slots, lambda job, n: setattr(job, 'id', n), Slots(0)),
+    (lambda: (1, []), lambda job, n: job[1].append(n), (1, [0]))])
 def test_the_same_mutable_twice_is_refused(make, change, first):
     """The one before it, handed out by then, is what it was."""
     feeder, jobs = feed(repeating(make, change))
     assert jobs == [first]
-    assert f'the same {make.__name__} twice' in str(feeder.error)
+    assert f'the same {type(first).__name__} twice' in str(feeder.error)
     assert feeder.error.exit_code == 70
+
+
+class Partly(Row):
+    def __getstate__(self):
+        return {'other': 1}
+
+
+@pytest.mark.parametrize('make, copied', [(Row, True), (Partly, False)])
+def test_of_the_first_job_a_copy_is_kept_if_that_is_whole(make, copied):
+    """Its key may be made of what a pickle of it leaves out."""
+    job, queue = make(1), JobQueue(10, RUN)
+    Feeder(queue, lambda: iter([job])).run()
+    door = Direct(queue)
+    greet(door)
+    take(door)
+    take(door, 0, done=[(1, 1)])
+    number, kept = queue.watermark()
+    assert (number, kept.id) == (1, 1)
+    assert (kept is not job) == copied
 
 
 def test_the_first_job_is_there_before_the_second_is_made():
@@ -183,8 +227,9 @@ def test_many_at_once_are_fed_until_the_source_raises():
 
 
 def test_equal_ones_and_immutable_ones_may_come_again():
-    text = 'a text'
-    jobs = [{}, {}, [], [], text, text, (), (), None, None, 7, 7]
+    text, pair = 'a text', (1, 'two')
+    same = [text, pair, (), None, 7, Decimal(7), Fraction(1, 7), Color.RED]
+    jobs = [{}, {}, [], [], *(one for one in same for _ in range(2))]
     feeder, fed = feed(lambda: iter(jobs))
     assert fed == jobs and feeder.error is None
 
