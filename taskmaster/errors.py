@@ -123,16 +123,23 @@ class Fault(TaskmasterError):
     @classmethod
     def of(cls, error: BaseException, where: str) -> Fault:
         """Return what to say of an unforeseen error: where it came out."""
-        import traceback        # it takes a while, and is seldom needed
-        try:
-            shown = ''.join(traceback.format_exception(
-                type(error), error, error.__traceback__))
-        except BaseException:   # its own __str__ or __cause__ is at fault
-            shown = ''.join(traceback.format_tb(error.__traceback__))
-        shown = printable(shown, lines=True)
+        shown = printable(_shown(error), lines=True)
         return cls(f'a fault of taskmaster itself, in {where} '
                    f'({summary(error)}); please report it, with the '
                    'traceback', shown)
+
+
+def _shown(error: BaseException) -> str:
+    """Return its traceback, or as much of that as there is to be had."""
+    try:
+        import traceback        # it takes a while, and is seldom needed
+        try:
+            return ''.join(traceback.format_exception(
+                type(error), error, error.__traceback__))
+        except BaseException:   # its own __str__ or __cause__ is at fault
+            return ''.join(traceback.format_tb(error.__traceback__))
+    except BaseException:       # somebody has put their own in its place
+        return ''
 
 
 def descriptor_closed(error: OSError) -> OperatorError:

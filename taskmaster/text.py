@@ -19,6 +19,8 @@ _OURS = os.path.dirname(os.path.realpath(__file__)) + os.sep
 
 # Characters of a name that others gave, in a line of ours.
 NAME = 100
+# The name of a class, whatever its own class has in the place of that.
+_NAME: Any = type.__dict__['__name__'].__get__
 
 
 def printable(text: str, lines: bool = False,
@@ -48,7 +50,7 @@ def safe_repr(value: Any, limit: int = 1000) -> str:
     try:
         text = repr(value)
     except BaseException:       # whatever their own __repr__ raises
-        text = f'<{type(value).__name__} without a repr>'
+        text = f'<{_NAME(type(value))} without a repr>'
     return _cut(printable(text), limit)
 
 
@@ -87,7 +89,7 @@ def summary(error: BaseException, limit: int = 200) -> str:
         text = str(error)
     except BaseException:
         text = ''
-    name = type(error).__name__
+    name = _NAME(type(error))
     return short(f'{name}: {text}' if text else name, limit)
 
 
@@ -101,13 +103,13 @@ def operators_part(error: BaseException) -> types.TracebackType | None:
 
 def traceback_of(error: BaseException) -> str:
     """Return their traceback as Python prints it, without our frames."""
-    import traceback
     try:
+        import traceback
         shown = traceback.TracebackException(type(error), error,
                                              operators_part(error))
         _leave_out_ours(shown)
         return printable(''.join(shown.format()), lines=True)
-    except BaseException:           # its own __str__ or __cause__ is at fault
+    except BaseException:           # its own __str__ or __cause__, or theirs
         return summary(error) + '\n'
 
 

@@ -131,13 +131,21 @@ def main_of(script: Script, arguments: Sequence[str] | None,
         ending.leave(0, stopped.number)
     except KeyboardInterrupt:           # while the signals are not ours
         ending.leave(0, signal.SIGINT)
-    except Exception as error:          # never exit code 1: jobs failed
+    except BaseException as error:      # never exit code 1: jobs failed
         code = show(Fault.of(error, who), who)
     ending.leave(code)
 
 
 def show(error: TaskmasterError, who: str) -> int:
-    """Tell the person of an error; return its exit code."""
+    """Tell the person of an error, come what may; return its exit code."""
+    try:
+        _show(error, who)
+    except BaseException:       # what the operator has in the library's place
+        os.write(2, f'{who}: {error}\n'.encode(errors='backslashreplace'))
+    return error.exit_code
+
+
+def _show(error: TaskmasterError, who: str) -> None:
     from .. import logs
     from ..console.output import pass_on_error, to_stderr
     traceback = getattr(error, 'traceback', '')
@@ -145,8 +153,7 @@ def show(error: TaskmasterError, who: str) -> int:
         import json
         told = json.dumps(f'{traceback}{who}: {error}')
         pass_on_error(f'{logs.ERROR}{told}}}')
-        return error.exit_code
+        return
     if traceback:
         to_stderr(traceback.rstrip('\n'))
     to_stderr(f'{who}: {error}')
-    return error.exit_code

@@ -78,14 +78,15 @@ class Backlog:
             if wait and not self._offers():
                 self._idle += 1
                 self._tell()
-                while not (self._offers() or self._closed):
-                    self._work.wait()
-                self._idle -= 1
+                try:
+                    while not (self._offers() or self._closed):
+                        self._work.wait()
+                finally:        # a signal's handler may raise in there
+                    self._idle -= 1
             if self._closed or not self._offers():
                 return None
-            chunk = self._slice()
+            self._chunks.append(chunk := self._slice())
             chunk.started = self._clock()
-            self._chunks.append(chunk)
             self._tell_of_change()
             return chunk
 
@@ -184,8 +185,7 @@ class Backlog:
     def spent(self) -> bool:
         """Whether the quota is used up, and all of it is finished."""
         with self._lock:
-            return (self._quota is not None and self._quota <= 0
-                    and self._empty)
+            return self._quota is not None and self._quota <= 0 and self._empty
 
     def report(self, start_id: str) -> Report:
         """Return what is finished and not reported, of running chunks too.
@@ -224,10 +224,10 @@ class Backlog:
     def doing(self) -> list[str]:
         """Return which jobs are being done and since when, a line each."""
         with self._lock:
-            now = self._clock()
             return [f'in hand: job {chunk.current()} of this start; '
                     f'{chunk.finished()} of {len(chunk.jobs)} done in '
-                    f'{now - chunk.started:.1f} s' for chunk in self._chunks]
+                    f'{self._clock() - chunk.started:.1f} s'
+                    for chunk in self._chunks]
 
     def keep(self, ranges: Sequence[Range]) -> None:
         """Forget what has not been begun but for these ranges."""

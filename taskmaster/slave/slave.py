@@ -62,6 +62,7 @@ class Slave:
         try:
             self._workers.run(link.start)
         finally:
+            self._backlog.drain()       # whatever has ended them
             if link.ident is not None:
                 link.join()
             if self._giving_up is not None:

@@ -7,8 +7,8 @@ only when reading it gives the same value of the same types.
 from __future__ import annotations
 
 import io
-import json
 import pickle
+from json import dumps
 from typing import Any, Callable, ClassVar
 
 from ..errors import ConfigError, OperatorError
@@ -42,7 +42,7 @@ def encode_key(key: Any) -> dict[str, str]:
     if not ordered:
         raise _refused(key, 'it is not equal to itself, so nothing can be '
                             'found by it')
-    if len(json.dumps(encoded)) > MAX_KEY:
+    if len(dumps(encoded)) > MAX_KEY:
         raise _refused(key, 'it takes more than 64 kB')
     return encoded
 

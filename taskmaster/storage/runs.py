@@ -12,10 +12,10 @@ the record says, and the machine has not been started since.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
+from json import dumps, loads
 from typing import Any, Iterable
 
 from .. import logs
@@ -120,7 +120,7 @@ class Runs:
                 document[name] = files.to_iso(document[name])
         path = os.path.join(self.folder, record.start + SUFFIX)
         files.replace_file(self._system, path, [
-            (json.dumps(document, indent=1) + '\n').encode('ascii')], durable)
+            (dumps(document, indent=1) + '\n').encode('ascii')], durable)
 
     def read(self) -> list[Record]:
         """Return all records, the newest first.
@@ -162,7 +162,7 @@ class Runs:
         path = os.path.join(self.folder, name)
         with files.open_to_read(self._system, path) as file:
             data = file.read(RECORD_BYTES)
-        record = _parsed(json.loads(data))
+        record = _parsed(loads(data))
         if record.start + SUFFIX != name:
             raise ValueError('it names another start')
         return record

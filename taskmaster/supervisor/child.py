@@ -6,7 +6,6 @@ ended with a child that does not end by itself.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from json import dumps, loads
 from typing import IO, Any, Callable, Sequence
 
 from .. import forks, logs, sessions
@@ -177,7 +177,7 @@ class Starter:
         if after is not None:
             environ[ENV_AFTER] = after
         if self._path is not None:
-            environ[ENV_PATH] = json.dumps(self._path)
+            environ[ENV_PATH] = dumps(self._path)
         if self._settings.twice:
             environ[ENV_TWICE] = '1'
         if self._settings.verify:
@@ -245,7 +245,7 @@ class Errors:
             self._line(text)
             return
         try:
-            error = str(json.loads(text[1:])['error'])
+            error = str(loads(text[1:])['error'])
         except (ValueError, LookupError, TypeError):    # it is none of ours
             error = text
         if error not in self._said:

@@ -348,7 +348,7 @@ async def _calm(task: Any) -> None:
 
 def _is_failure(error: BaseException, ways: Ways) -> None:
     """Of a job, that is.  What is not is raised, or ends a forked child."""
-    if isinstance(error, ways.ending):
+    if issubclass(type(error), ways.ending):    # not what it says it is
         raise error
     if is_child():
         end_child(error)

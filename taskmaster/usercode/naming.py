@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import types
+from json import dumps
 from typing import Any, Sequence
 
 from ..errors import UsageError
@@ -96,8 +96,8 @@ def state_file(name: str, function: str, arguments: dict[str, str],
     """
     words = [name] if function == default else [name, function]
     if arguments:
-        canonical = json.dumps(arguments, sort_keys=True,
-                               separators=(',', ':'))
+        canonical = dumps(arguments, sort_keys=True,
+                          separators=(',', ':'))
         words.append(hashlib.sha256(canonical.encode()).hexdigest()[:8])
     return '-'.join(words) + STATE
 

@@ -26,6 +26,7 @@ socket.socket = Proxy
 socket.create_connection = socket.create_server = refuse
 socket.getaddrinfo = refuse
 json.loads = functools.partial(json.loads, parse_int=decimal.Decimal)
+json.dumps = lambda value: b'as orjson has it'
 user = contextvars.ContextVar('user')
 made = logging.getLogRecordFactory()
 

@@ -4,8 +4,9 @@ import io
 
 import pytest
 
+from taskmaster.cli.script import show
 from taskmaster.console.output import print_line
-from taskmaster.errors import SaveError
+from taskmaster.errors import Fault, SaveError
 
 
 class Broken(io.StringIO):
@@ -29,3 +30,13 @@ def test_what_was_asked_for_is_written_or_it_is_said(monkeypatch):
 def test_whoever_has_read_enough_is_no_error(monkeypatch, error):
     monkeypatch.setattr('sys.stdout', Broken(error))
     print_line('taskmaster_up 1')
+
+
+def test_an_error_is_told_whatever_stands_in_the_librarys_place(
+        monkeypatch, capfd):
+    def refuse(*args):
+        raise SystemExit('not from here')
+
+    monkeypatch.setattr('taskmaster.logs.stamp', refuse)
+    assert show(Fault('planted', 'Traceback ...'), 'tm-run') == 70
+    assert capfd.readouterr().err == 'tm-run: planted\n'

@@ -761,3 +761,18 @@ def test_a_slave_of_a_draining_queue_does_not_spin(give_back):
     assert quiet(master) <= 3
     master.queue.finish('complete')
     working.result()
+
+
+def test_workers_that_end_as_nobody_foresaw_do_not_keep_the_slave():
+    """Whatever there may be: the link leaves, and the slave raises."""
+    master = MemoryMaster(range(3))
+    slave = make(master, print)
+    work = slave._workers.run
+
+    def run(ready):
+        work(lambda: (ready(), slave._backlog.close()))
+        raise ZeroDivisionError('planted')
+
+    slave._workers.run = run
+    with pytest.raises(ZeroDivisionError):
+        Background(slave.run).result()

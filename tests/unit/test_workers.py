@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 from collections import Counter
 
@@ -47,6 +48,84 @@ def test_threads(count):
     report = team.finish()
     assert Counter(seen) == Counter(range(1, 61))
     assert sum(b - a + 1 for a, b in report.done) == 60
+
+
+class NoName(type):
+    def __getattribute__(cls, name):
+        raise RuntimeError(name)
+
+
+class Nameless(Exception, metaclass=NoName):
+    pass
+
+
+class Liar(Exception):
+    @property
+    def __class__(self):
+        raise RuntimeError
+
+
+class Mute(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize('name, kind', [
+    ('Nameless', Nameless), ('Liar', Liar), ('Mute', Mute)],
+    ids=['Nameless', 'Liar', 'Mute'])
+@pytest.mark.parametrize('how', ['jobs', 'retries', 'async'])
+def test_an_error_that_cannot_be_asked_fails_that_job_alone(how, name, kind):
+    """Neither what it is, nor what its class is called."""
+    def handle(job):
+        if job == 2:
+            raise kind
+
+    async def handle_async(job):
+        handle(job)
+
+    team = Team(handle_async if how == 'async' else handle,
+                retries=how == 'retries')
+    team.give(1, 3)
+    report = team.finish()
+    assert sum(b - a + 1 for a, b in report.done) == 2
+    failed, = report.failed
+    assert (failed.number, failed.attempts) == (2, 1 + (how == 'retries'))
+    assert failed.error == name
+
+
+def test_an_alarm_that_comes_while_no_job_is_there_blames_nobody(caplog):
+    """In the main thread, where the one worker is and signals are handled."""
+    seen = []
+
+    def late(number, frame):
+        raise TimeoutError('too late')
+
+    def others():
+        until(lambda: backlog.appetite().hungry)
+        for first in 1, 11:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+            until(lambda: caplog.text.count('too late') == first // 10 + 1)
+            until(lambda: backlog.appetite().hungry)
+            add(backlog, first, [*range(first, first + 10)])
+            until(lambda: len(seen) == first + 9)
+        backlog.close()
+
+    backlog = Backlog()
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        Background(others)
+        Workers(backlog, Handler(seen.append)).run(lambda: None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert seen == [*range(1, 21)]
+    assert backlog.report(RUN).failed == []
+
+
+def test_a_wait_that_is_at_fault_itself_ends_the_worker():
+    backlog = Backlog()
+    backlog._work = threading.Condition()       # of another lock
+    with pytest.raises(Fault):
+        Workers(backlog, Handler(print)).run(lambda: None)
 
 
 @pytest.mark.parametrize('count', [1, 3, 20])
