@@ -119,6 +119,7 @@ class _Rehearsal:
         self._weight = Weight()
         self._count = 0
         self._took = 0.0                # seconds in get_jobs alone
+        self._first = 0.0               # of these until the first job
         self._ended = False             # it has no more jobs
 
     def lines(self, load: Callable[[], Handler] | None) -> Iterator[Line]:
@@ -178,19 +179,23 @@ class _Rehearsal:
 
     def _go_through(self) -> Iterator[Line]:
         """Look at the first jobs closely, and at some more how fast."""
-        begin = time.monotonic()
         jobs = opened(self._source.open)
         try:
             most, seconds = CLOSELY
             previous = None
+            begin = 0.0
+            # However slow it is, a resume is tried.
             while self._count < most and (
-                    not self._count or time.monotonic() - begin < seconds):
+                    self._count <= LAST
+                    or time.monotonic() - begin < seconds):
                 asked = time.perf_counter()
                 job = next(jobs, self)      # which is no job
                 self._took += time.perf_counter() - asked
                 if job is self:
                     self._ended = True
                     return
+                if not self._count:
+                    begin, self._first = time.monotonic(), self._took
                 if job is previous and may_change(job):
                     raise same_again(job)
                 previous = job
@@ -206,10 +211,11 @@ class _Rehearsal:
 
     def _measure(self, jobs: Iterator[Any]) -> None:
         most, seconds = ENOUGH
-        if self._took > seconds:
+        spent = self._took - self._first
+        if spent > seconds:
             return
         begin = now = time.perf_counter()
-        until = begin + seconds - self._took
+        until = begin + seconds - spent
         self._ended = True
         for _ in jobs:
             now = time.perf_counter()
@@ -343,12 +349,15 @@ class _Rehearsal:
         left = max(0, total - (found.count if found else 0))
         if self._settings.limit is not None:
             left = min(left, self._settings.limit)
-        seconds = round(left / self._rate()) if left else 0
+        seconds = round(self._first + left / self._rate()) if left else 0
         return Line('time', f'get_jobs alone would take '
                     f"{timedelta(seconds=seconds)} for {counted(left, 'job')}")
 
     def _rate(self) -> float:
-        return self._count / max(self._took, 1e-6)
+        """Jobs a second after the first, whose query may take its time."""
+        if self._count < 2:
+            return self._count / max(self._took, 1e-6)
+        return (self._count - 1) / max(self._took - self._first, 1e-6)
 
 
 def _fits(label: str, function: Any, arguments: int) -> Line:

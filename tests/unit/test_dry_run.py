@@ -302,8 +302,23 @@ def test_a_source_that_becomes_slow_is_not_waited_for(rehearse, monkeypatch):
         monotonic=time.monotonic, perf_counter=itertools.count().__next__))
     lines, code, _ = rehearse(itertools.count)
     assert code == 0
-    assert lines['speed'] == ('11 jobs from get_jobs in 11.00 s (1/s); none '
+    assert lines['speed'] == ('12 jobs from get_jobs in 12.00 s (1/s); none '
                               'was handled, nothing written')
+
+
+def test_however_slow_it_is_a_resume_is_tried(rehearse, monkeypatch):
+    # The first job takes a minute, each of the others a second.
+    clock = itertools.chain([0], itertools.count(60))
+    monkeypatch.setattr(dry_run, 'CLOSELY', (1000, 0.0))
+    monkeypatch.setattr(dry_run, 'ENOUGH', (1000, 2.0))
+    monkeypatch.setattr(dry_run, 'time', SimpleNamespace(
+        monotonic=time.monotonic, perf_counter=clock.__next__))
+    lines, code, _ = rehearse(lambda last=0: itertools.count(last + 1),
+                              settings={'total': 5000})
+    assert code == 0 and lines['last'] == 'ok, get_jobs(last=5) begins with 6'
+    assert lines['keys'].startswith('ok, the first 6 are unique')
+    assert lines['speed'].startswith('6 jobs from get_jobs in 65.00 s (1/s)')
+    assert lines['time'].startswith('get_jobs alone would take 1:24:20 ')
 
 
 def test_jobs_are_looked_at_for_a_while_only(rehearse, monkeypatch):
@@ -311,7 +326,7 @@ def test_jobs_are_looked_at_for_a_while_only(rehearse, monkeypatch):
     lines, code, _ = rehearse(lambda: iter([1, 2, 3, 3, 3]))
     assert code == 0 and lines['keys'].startswith('ok, the first 3 are')
     monkeypatch.setattr(dry_run, 'CLOSELY', (100, 0.0))
-    assert rehearse(lambda: iter([1, 1]))[1] == 0
+    assert rehearse(lambda: iter([*range(6), 5]))[1] == 0
 
 
 # -- the other functions --------------------------------------------------
