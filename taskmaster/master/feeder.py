@@ -11,12 +11,13 @@ import pickle
 import threading
 import time
 from itertools import compress, islice
+from types import GeneratorType
 from typing import Any, Callable, Iterator
 
 from .. import forks, logs
 from ..errors import Fault, OperatorError, TaskmasterError
 from ..service import Service
-from ..text import counted
+from ..text import counted, summary
 from ..usercode.source import (Opener, after_last, may_change, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
@@ -63,8 +64,10 @@ class Feeder(Service):
         self._tickets = [True] * SAMPLE     # see _in_child
 
     def _run(self) -> None:
+        source: Any = None
         try:
-            jobs = after_last(opened(self._source), self._skip, self._limit)
+            source = opened(self._source)
+            jobs = after_last(source, self._skip, self._limit)
             first = next(jobs, _NONE)
             job, size = _copied(first)
             self._queue.weight.observe(1, size)
@@ -80,6 +83,7 @@ class Feeder(Service):
         log.debug('no more is asked of get_jobs, after %s of this start',
                   counted(self._queue.fed, 'job'))
         self._queue.end()
+        _close(source)
 
     def _feed(self, jobs: Iterator[Any], previous: Any) -> None:
         """The hot path: once for some jobs, without a lock."""
@@ -212,6 +216,19 @@ def _copied(job: Any) -> tuple[Any, int]:
     except BaseException:
         whole = False
     return copy if whole else job, len(pickled)
+
+
+def _close(source: Any) -> None:
+    """End a generator that is not at its end: what follows its yield runs."""
+    try:
+        if isinstance(source, GeneratorType):
+            source.close()
+    except BaseException as error:
+        if not forks.is_child():
+            log.warning('get_jobs raised %s when it was closed before its '
+                        'end', summary(error))
+    if forks.is_child():
+        forks.end_child()
 
 
 def _names(job: Any) -> set[str]:

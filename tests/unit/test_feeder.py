@@ -258,6 +258,24 @@ def test_the_first_job_is_skipped_if_it_is_the_last(source, fed):
     assert jobs == fed and feeder.error is None
 
 
+def test_a_generator_is_closed_when_enough_is_fed(caplog):
+    """On its thread; what it raises then is said and changes nothing."""
+    closed = []
+
+    def get_jobs():
+        try:
+            yield from range(1000)
+        finally:
+            closed.append(threading.current_thread())
+            raise ValueError('no connection')
+
+    feeder = Feeder(JobQueue(10, RUN), get_jobs, limit=3)
+    feeder.start()
+    feeder.join(LONG)
+    assert closed == [feeder] and feeder.error is None
+    assert 'get_jobs raised ValueError: no connection' in caplog.text
+
+
 def test_only_the_first_job_is_asked_about():
     asked = []
     feed(lambda: iter([1, 2, 3]), skip=lambda job: asked.append(job))
