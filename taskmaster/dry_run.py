@@ -69,8 +69,8 @@ class Line:
         self.label, self.text, self.good = label, text, good
 
 
-def _aside(lines: Iterator[Line]) -> Iterator[Line]:
-    """Go through them on a thread of its own, as a run does with get_jobs.
+def _aside(called: str, lines: Iterator[Line]) -> Iterator[Line]:
+    """Go through them on a thread of its own, by which a run calls that.
 
     What belongs to the main thread is missed here as it would be there: a
     connection of sqlite3 that the module made, a signal's handler.
@@ -83,14 +83,14 @@ def _aside(lines: Iterator[Line]) -> Iterator[Line]:
             found.put(line)
             printed.acquire()
         found.put(None)
-    Service('feeder', go_through, found.put).start()
+    Service(called, go_through, found.put).start()
     waited = 0.0
     while True:
         try:
             line = found.get(timeout=PATIENCE)
         except Empty:
             waited += PATIENCE
-            logger(__name__).info('waiting for get_jobs, %.0f s', waited)
+            logger(__name__).info('waiting for %s, %.0f s', called, waited)
             continue
         if line is None:
             return
@@ -121,6 +121,7 @@ class _Rehearsal:
         self._took = 0.0                # seconds in get_jobs alone
         self._first = 0.0               # of these until the first job
         self._ended = False             # it has no more jobs
+        self._total: int | None = None  # jobs, as somebody says
 
     def lines(self, load: Callable[[], Handler] | None) -> Iterator[Line]:
         """Yield the lines to print; raises as `rehearse` does."""
@@ -134,20 +135,19 @@ class _Rehearsal:
                    if last is None else
                    f'{path}; would go on after key {_shown(last)}')
         lines = self._of_source()
-        # Who calls get_jobs in a run.
-        yield from lines if self._settings.inline else _aside(lines)
+        yield from lines if self._settings.inline else _aside('get_jobs',
+                                                              lines)
         if load is not None:
             yield from self._of_functions(load)
-        total = self._settings.total
-        if total is not None:
-            yield Line('total', f"{counted(total, 'job')}, by --total")
+        self._total = self._settings.total
+        if self._total is not None:
+            yield Line('total', f"{counted(self._total, 'job')}, by --total")
         elif source.count is not None:
-            line, total = self._counted(source.count)
-            yield line
+            yield from _aside('count_jobs', self._of_count(source.count))
         yield Line('speed', f"{counted(self._count, 'job')} from get_jobs in "
                    f'{self._took:.2f} s ({self._rate():.0f}/s); none was '
                    'handled, nothing written')
-        yield self._of_time(total, found)
+        yield self._of_time(self._total, found)
 
     def _found(self, path: str) -> Checkpoint | None:
         source = self._source
@@ -327,18 +327,18 @@ class _Rehearsal:
             yield _fits('setup', handler.setup, 0)
         yield _fits('throttle', self._source.throttle, 0)
 
-    def _counted(self, count: Callable[[], Any]
-                 ) -> tuple[Line, int | None]:
+    def _of_count(self, count: Callable[[], Any]) -> Iterator[Line]:
         begin = time.monotonic()
         try:
             said = count()
-            total = None if said is None else int(said)
+            self._total = None if said is None else int(said)
         except BaseException as error:
-            return Line('total', f'count_jobs raised {summary(error)}; '
-                        'correct it, or there will be no ETA', False), None
+            yield Line('total', f'count_jobs raised {summary(error)}; '
+                       'correct it, or there will be no ETA', False)
+            return
         took = time.monotonic() - begin
-        return Line('total', f'count_jobs says {total}, after {took:.2f} s',
-                    True), total
+        yield Line('total', f'count_jobs says {self._total}, after '
+                   f'{took:.2f} s', True)
 
     def _of_time(self, total: int | None, found: Checkpoint | None) -> Line:
         if self._ended:

@@ -275,6 +275,9 @@ def test_get_jobs_is_called_where_a_run_calls_it(rehearse):
         lines, code, _ = rehearse(get_jobs, settings={'inline': True},
                                   **options)
         assert code == 0 and lines['last'].startswith('ok, ')
+        _, code, error = rehearse(
+            count_jobs=lambda: db.execute('SELECT 1').fetchone()[0])
+        assert code == 70 and 'count_jobs raised ProgrammingError' in error
 
 
 def test_a_source_that_blocks_is_said(rehearse, monkeypatch):
@@ -291,7 +294,7 @@ def test_a_source_that_blocks_is_said(rehearse, monkeypatch):
         yield last + 1
         assert said.wait(60)
     assert rehearse(get_jobs)[1] == 0
-    assert told[0] == ('waiting for get_jobs, %.0f s', 0.01)
+    assert told[0] == ('waiting for %s, %.0f s', 'get_jobs', 0.01)
 
 
 def test_a_source_that_becomes_slow_is_not_waited_for(rehearse, monkeypatch):
