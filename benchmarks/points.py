@@ -246,7 +246,7 @@ def look_in(master, place: str, key: str) -> List[float]:
         start = time.monotonic()
         try:
             link = connect(address(place), key.encode())
-            link.call('status', None)
+            link.call('status', None, None)
         except (OSError, EOFError):     # it is over
             master.wait()
             break
