@@ -45,8 +45,10 @@ class Text:
             head = self._read(HEAD)
             if _mark(head[:_length(mark)]) != mark and self.resumed:
                 raise self.refused(
-                    'it is another file than before, as it does not begin as '
-                    'that did; put that one back, or start over with --reset')
+                    'it is another file than before, as it '
+                    + ('is shorter' if len(head) < _length(mark) else
+                       'does not begin as that did')
+                    + '; put that one back, or start over with --reset')
             # One object, which a pickle of many jobs has once.
             self.mark = mark or _mark(head)
             self._encoding, self._start = self._codec(encoding, head)

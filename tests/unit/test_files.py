@@ -193,10 +193,12 @@ def walks(path):
 
 CHANGED = {
     'shrank': (lambda data, at: data[:at - 1], 'is shorter than before'),
-    'shrank to nothing': (lambda data, at: b'', 'another file|is shorter'),
+    'shrank to nothing': (lambda data, at: b'', 'another file.*is shorter'),
     'changed at the beginning': (
         lambda data, at: b'#' + data[1:], 'is another file'),
     'rotated': (lambda data, at: b'50,y\n' + data, 'is another file'),
+    'shrank to its first lines': (
+        lambda data, at: data[:20], 'another file than before, as it is sho'),
     'rotated, and short': (lambda data, at: b'50,y\n', 'is another file'),
     'a byte more behind the head': (
         lambda data, at: data[:1500] + b'x' + data[1500:], 'no line ends'),
