@@ -186,6 +186,11 @@ def _optional(module: types.ModuleType | None, name: str) -> dict[str, Any]:
     for function, value in found.items():
         if value is not None and not callable(value):
             raise ConfigError(f'{function} in {name} is no function')
+        if value is not None and (signature.is_async(value)
+                                  or signature.yields(value)):
+            raise ConfigError(f'{function} in {name} is async, or yields, so '
+                              'a call of it does nothing; make it a plain '
+                              'function that returns')
     return found
 
 

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from taskmaster.errors import ConfigError, UsageError
-from taskmaster.usercode import naming, signature, targets
+from taskmaster.usercode import naming, signature, source, targets
 
 ROOT = str(pathlib.Path(targets.__file__).resolve().parents[2])
 
@@ -235,7 +235,7 @@ class TestLoad:
         ''')
         code = '''
             import pickle, sys
-            from taskmaster.usercode import naming, signature, targets
+            from taskmaster.usercode import naming, signature, source, targets
             module = targets.load(sys.argv[1], 'get_jobs').module
             if len(sys.argv) == 2:
                 print(pickle.dumps(module.Row()).hex())
@@ -277,6 +277,22 @@ class TestTarget:
             'define it or name another: tm_none:FUNCTION')
         assert error.exit_code == 78
         assert error.traceback == ''
+
+
+class TestOptional:
+    @pytest.mark.parametrize('name', ['get_key', 'count_jobs', 'throttle',
+                                      'finished'])
+    @pytest.mark.parametrize('number, text', [*enumerate([
+        'async def {}(job=None): return 1', 'def {}(job=None): yield 1',
+        'async def {}(job=None): yield 1',
+        'class C:\n    async def __call__(self): pass\n{} = C()'])])
+    def test_what_a_call_of_does_nothing(self, write, name, number, text):
+        write(f'tm_{name}{number}.py',
+              f'def get_jobs(): pass\n{text.format(name)}')
+        error = refused(ConfigError, source.from_target,
+                        f'tm_{name}{number}', {})
+        assert f'{name} in tm_{name}{number} is async, or yields' in str(error)
+        assert error.exit_code == 78
 
 
 def fails(text):
@@ -676,7 +692,7 @@ class TestCallableTarget:
     def test_main(self):
         assert 'the script that runs (__main__)' in python('''
             from taskmaster import errors
-            from taskmaster.usercode import naming, signature, targets
+            from taskmaster.usercode import naming, signature, source, targets
             def handle_job(job):
                 pass
             try:
