@@ -183,7 +183,7 @@ class Feeder(Service):
         It has forked in there, and yields; so `_wake` is called at once.
         """
         waiters = self._queue.waiters
-        waiters.hungry.append(threading.Condition())
+        waiters.hungry[threading.Condition()] = None
         waiters.waking = False
         # Of a piece that is fetched in C nothing more is: `compress` ends
         # with its second argument, whatever the source has.

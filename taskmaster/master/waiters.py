@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict
 from typing import Callable
+
+# In the order in which they came; who goes is found without a search, as a
+# thousand may wait.
+Line = OrderedDict[threading.Condition, None]
 
 
 class Waiters:
@@ -24,9 +28,9 @@ class Waiters:
 
     def __init__(self, stock: Callable[[], int], vain: Callable[[], bool]):
         self.lock = Lock(self._look)
-        self.hungry: deque[threading.Condition] = deque()
+        self.hungry: Line = OrderedDict()
         self.waking = False         # one of them, which has not run yet
-        self._others: deque[threading.Condition] = deque()
+        self._others: Line = OrderedDict()
         self._stock = stock
         self._vain = vain
 
@@ -43,12 +47,12 @@ class Waiters:
         """Wait until woken; ``stock`` is how many jobs there were, in vain."""
         turn = self.lock.condition()
         queue = self.hungry if hungry else self._others
-        queue.append(turn)
+        queue[turn] = None
         # Only now: the feeder adds a job first, then looks for the hungry.
         if not hungry or self._stock() == stock:
             turn.wait(seconds)
         if turn in queue:
-            queue.remove(turn)
+            del queue[turn]
         else:
             self.waking = False
 
@@ -65,17 +69,22 @@ class Waiters:
         # In vain it would wake the next one in vain, and so on for ever.
         if self.hungry and not self.waking and not self._vain():
             self.waking = True
-            self.hungry.popleft().notify()
+            _first(self.hungry).notify()
 
     def wake_all(self) -> None:
         """Under the lock: things have changed for all that wait."""
         for queue in self.hungry, self._others:
             while queue:
-                queue.popleft().notify()
+                _first(queue).notify()
 
     def _look(self) -> None:
         if self.hungry and not self.waking and self._stock():
             self.lock.unless_taken(self.wake_one)
+
+
+def _first(line: Line) -> threading.Condition:
+    """Take out whoever has waited longest."""
+    return line.popitem(last=False)[0]
 
 
 class Lock:

@@ -6,7 +6,7 @@ What slaves may rely on is in tests/wire/test_contract.py.
 import logging
 import pickle
 import threading
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from functools import partial
 
 import pytest
@@ -211,11 +211,11 @@ def test_who_only_reports_uses_up_no_wake_up():
 
 def test_a_job_that_comes_while_one_begins_to_wait():
     """The feeder saw nobody waiting, the slave no job."""
-    class Racing(deque):
-        def append(self, turn):
+    class Racing(OrderedDict):
+        def __setitem__(self, turn, value):
             if not queue.fed:
                 page.append('job')
-            super().append(turn)
+            super().__setitem__(turn, value)
 
     queue = filled([])
     page, _ = queue.page()
