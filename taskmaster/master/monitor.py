@@ -30,8 +30,9 @@ SOON = 1.0
 # Seconds, and how many of them, that the rates of the last minutes are of.
 STEP = 5.0
 STEPS = 60
-# Seconds that a report will do for whoever looks again and again.
-FRESH = 0.5
+# Seconds that a report will do for whoever looks again and again: each `top`
+# does so once a second.
+FRESH = 0.9
 # Slaves that are named when nothing has finished for long.
 NAMED = 3
 
