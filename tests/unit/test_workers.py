@@ -101,20 +101,24 @@ def test_an_alarm_that_comes_while_no_job_is_there_blames_nobody(caplog):
         raise TimeoutError('too late')
 
     def others():
-        until(lambda: backlog.appetite().hungry)
-        for first in 1, 11:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-            until(lambda: caplog.text.count('too late') == first // 10 + 1)
-            until(lambda: backlog.appetite().hungry)
-            add(backlog, first, [*range(first, first + 10)])
-            until(lambda: len(seen) == first + 9)
-        backlog.close()
+        try:
+            for first in 1, 11:
+                until(lambda: backlog.appetite().hungry)
+                signal.pthread_kill(threading.main_thread().ident,
+                                    signal.SIGALRM)
+                until(lambda: caplog.text.count('too late') == first // 10 + 1)
+                until(lambda: backlog.appetite().hungry)
+                add(backlog, first, [*range(first, first + 10)])
+                until(lambda: len(seen) == first + 9)
+        finally:
+            backlog.close()
 
     backlog = Backlog()
     before = signal.signal(signal.SIGALRM, late)
     try:
-        Background(others)
+        beside = Background(others)
         Workers(backlog, Handler(seen.append)).run(lambda: None)
+        beside.result()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert seen == [*range(1, 21)]
