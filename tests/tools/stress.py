@@ -375,8 +375,21 @@ class Run:
             self.log(f'{who} ended with {code}; started again')
             if not blown and not (who == 'supervisor' and code == 0):
                 self.problems.append(f'{who} ended with {code}')
+            self.end_session(who)
             self.start(who)
         return True
+
+    def end_session(self, who):
+        """What a lone slave that was killed had started: no one else can.
+
+        Its supervisor would, or the unit that it runs in.
+        """
+        program = self.programs[who]
+        if who == 'lone' and program.returncode < 0:
+            try:
+                os.killpg(program.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def send(self, pid, started, number):
         """Only to a process of ours that is still there."""
@@ -483,8 +496,11 @@ class Run:
         for one in due:
             self.later.remove(one)
             if one.number == signal.SIGCONT:
-                self.send(one.pid, one.started, one.number)
+                there = self.send(one.pid, one.started, one.number)
                 self.end_stop(one.pid)
+                kills = self.story.kills[one.pid]
+                if there and kills:     # its parent's end meets it only now
+                    kills.append((now(), kills[-1][1]))
             else:
                 self.again(one.who, one.pid, one.started, one.number)
 
@@ -546,6 +562,7 @@ class Run:
             if program.poll() is None:
                 program.kill()
             program.wait()
+        self.end_session('lone')
         for pid, started in self.children.items():
             self.send(pid, started, signal.SIGKILL)
         self.end_left()
