@@ -440,10 +440,13 @@ class Run:
         self.killed(killed, kind)
 
     def killed(self, pids, kind):
+        """The first is hit; the others, its children, end with it.
+
+        One of these that is stopped does so when it is continued.
+        """
         for pid in pids:
             self.story.kills[pid].append((now(), str(kind)))
-            # One that is stopped ends when it is continued.
-            self.end_stop(pid)
+        self.end_stop(pids[0])
 
     def stop(self, kind, pid, started):
         self.pause(kind, pid, started, self.random.uniform(0.02, 2))
