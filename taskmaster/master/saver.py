@@ -21,7 +21,7 @@ from .recorder import Recorder
 
 log = logs.logger(__name__)
 
-# At a write that does not come back, before that is said.
+# So often a write is looked at until it is said that it does not come back.
 LOOKS = 10
 
 

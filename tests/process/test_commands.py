@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from programs import NUMBERS, can_listen, free_port
+from programs import NUMBERS, can_listen, eventually, free_port
 
 pytestmark = pytest.mark.hunt
 
@@ -33,22 +33,18 @@ def test_run_does_every_job_once(work):
 def test_master_slave_and_spawn_apart(work):
     # No slave goes on before all three have a job.
     work.write('migrate.py', NUMBERS + '''
-import glob
 import os
-import time
 
 
 def handle_job(job):
-    mine = f'here-{os.getpid()}'
-    if not os.path.exists(mine):
-        open(mine, 'w').close()
-        while len(glob.glob('here-*')) < 3:
-            time.sleep(0.01)
+    block(f'here-{os.getpid()}')
     record(job)
 ''')
     master = work.start('master', 'migrate')
     slave = work.start('slave', 'migrate', master.host)
     spawn = work.start('spawn', 'migrate', '2', master.host)
+    eventually(lambda: len([*work.path.glob('here-*')]) == 3, 'three slaves')
+    work.touch('go')
     assert [p.code() for p in (master, slave, spawn)] == [0, 0, 0]
     work.check(ALL)
     assert 'connected to the run migrate' in slave.err
