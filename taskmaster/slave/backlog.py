@@ -78,11 +78,9 @@ class Backlog:
             if wait and not self._offers():
                 self._idle += 1
                 self._tell()
-                try:
-                    while not (self._offers() or self._closed):
-                        self._work.wait()
-                finally:        # a signal's handler may raise in there
-                    self._idle -= 1
+                while not (self._offers() or self._closed):
+                    self._work.wait()
+                self._idle -= 1
             if self._closed or not self._offers():
                 return None
             self._chunks.append(chunk := self._slice())

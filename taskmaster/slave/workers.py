@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any, Callable
+from typing import Callable
 
-from .. import logs
 from ..errors import Fault, TaskmasterError
 from ..service import Service
-from ..text import summary
 from ..timing import STANDARD, Timing
+from ..usercode.alarms import Alarms
 from ..usercode.handler import Handler
 from .backlog import Backlog
 from .chunk import Chunk
 from .watchdog import BEATS, Watchdog
 from .ways import ChunkWays
-
-log = logs.logger(__name__)
 
 
 class Workers:
@@ -72,6 +69,7 @@ class Workers:
             threads = [threading.Thread(target=self._work, args=(barrier, n),
                                         name=f'worker-{n + 1}')
                        for n in range(count)]
+            Alarms().hold()     # they would raise in the wait for threads
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -88,7 +86,7 @@ class Workers:
             with self._handler.set_up() as tools:
                 barrier.wait()
                 while True:
-                    chunk = self._take()
+                    chunk = backlog.take()
                     if chunk is None:
                         break
                     self._handler.work(tools, chunk, ChunkWays(
@@ -101,21 +99,6 @@ class Workers:
             self._failed(error if isinstance(error, TaskmasterError)
                          else Fault.of(error, 'a worker'), chunk)
 
-    def _take(self) -> Chunk | None:
-        """Return the next chunk, whatever the operator's signals raise.
-
-        An alarm that comes when its job is over is nobody's failure.
-        """
-        while True:
-            try:
-                return self._backlog.take()
-            except BaseException as error:
-                if not _came_while_waiting(error):
-                    raise
-                log.warning('a signal\'s handler raised %s while no job was '
-                            'there; switch an alarm off when its job is done',
-                            summary(error))
-
     def _failed(self, error: TaskmasterError,
                 chunk: Chunk | None = None) -> None:
         self._errors.append(error)
@@ -126,13 +109,3 @@ class Workers:
         """Tell the supervisor that no job holds the GIL."""
         while not ended.wait(watchdog.limit / BEATS):
             watchdog.beat()
-
-
-def _came_while_waiting(error: BaseException) -> bool:
-    """Return whether what interrupted a wait has raised it."""
-    wait, waited = threading.Condition.wait.__code__, False
-    trace: Any = error.__traceback__
-    while trace.tb_next is not None:
-        waited = waited or trace.tb_frame.f_code is wait
-        trace = trace.tb_next
-    return waited and trace.tb_frame.f_code.co_filename != wait.co_filename

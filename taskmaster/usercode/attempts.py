@@ -233,10 +233,7 @@ def _present(chunk: Jobs, ways: Ways) -> Again:
 
 def run_each(tools: Tools, chunk: Jobs, attempts: Attempts,
              ways: Ways) -> None:
-    """Call for each job, until the end or an interrupt.
-
-    Nothing more happens once per job: this loop is the hot path.
-    """
+    """Call for each job, until the end or an interrupt."""
     jobs: Any = chunk.iterator
     interrupt = ways.interrupt
     left = -1           # how many were left when a job failed last
@@ -244,13 +241,15 @@ def run_each(tools: Tools, chunk: Jobs, attempts: Attempts,
         left = jobs.__length_hint__()
         _carefully(tools, chunk, attempts, ways)
     call = ways.watch(tools.call)
-    for job in () if interrupt else jobs:
+    while not interrupt:
         try:
-            given = call(job)
-            if given is not None:
-                check(given)
+            with tools.alarms:
+                _call_each(call, jobs, interrupt)
+            break
         except BaseException as error:
             _is_failure(error, ways)
+            if ways.position() < 0:     # an alarm, before the first of them
+                continue
             if jobs.__length_hint__() != left - 1:
                 tools.row = 0       # others went well in between
             tools.note(error)
@@ -259,12 +258,25 @@ def run_each(tools: Tools, chunk: Jobs, attempts: Attempts,
             _carefully(tools, chunk, attempts, ways)
             left = jobs.__length_hint__()
             call = ways.watch(tools.call)
-        if interrupt:
-            break
     if interrupt and is_child():
         end_child()
     if tools.row and jobs.__length_hint__() != left:
         tools.row = 0
+
+
+def _call_each(call: Function, jobs: Iterator[Any],
+               interrupt: list[bool]) -> None:
+    """The hot path: nothing more happens once per job.
+
+    A function of its own, as alarms raise at the jump back too, which
+    CPython 3.12 and later may leave out of a `try` around it.
+    """
+    for job in jobs:
+        given = call(job)
+        if given is not None:
+            check(given)
+        if interrupt:
+            break
 
 
 def _carefully(tools: Tools, chunk: Jobs, attempts: Attempts,
@@ -282,16 +294,15 @@ def follow(plan: Plan, tools: Tools, ways: Ways) -> None:
     while step is not END:
         error = None
         try:
-            if type(step) is Pause:
-                tools.want()            # for a further attempt
-                ways.pause(step.seconds)
-            else:
-                if tools.wanted:
-                    tools.renew(ways.pause)
-                    call = ways.watch(tools.call)
-                given = call(step.load() if type(step) is Again else step)
-                if given is not None:
-                    check(given)
+            with tools.alarms:
+                if type(step) is Pause:
+                    tools.want()            # for a further attempt
+                    ways.pause(step.seconds)
+                else:
+                    if tools.wanted:
+                        tools.renew(ways.pause)
+                        call = ways.watch(tools.call)
+                    _call(call, step)
         except BaseException as raised:
             _is_failure(raised, ways)
             error = raised
@@ -300,6 +311,12 @@ def follow(plan: Plan, tools: Tools, ways: Ways) -> None:
         if error is not None or tools.row and type(step) is not Pause:
             tools.note(error)
         step = _next(plan, error)
+
+
+def _call(call: Function, step: Any) -> None:
+    given = call(step.load() if type(step) is Again else step)
+    if given is not None:
+        check(given)
 
 
 async def follow_async(plan: Plan, tools: AsyncTools, ways: Ways) -> None:

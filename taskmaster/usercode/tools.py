@@ -21,6 +21,7 @@ from ..records import NamedTuple
 from ..text import summary, traceback_of
 from ..timing import Timing
 from . import signature
+from .alarms import Alarms
 from .signature import Function
 
 if TYPE_CHECKING:       # it is slow to import, and few handlers are `async`
@@ -120,16 +121,21 @@ class _Kept:
 
 
 class Tools(_Kept):
-    """Of a worker that is a thread."""
+    """Of a worker that is a thread; ``alarms`` is the context of a call."""
+
+    def __init__(self, recipe: Recipe,
+                 clock: Callable[[], float] = time.monotonic):
+        super().__init__(recipe, clock)
+        self.alarms = Alarms()
 
     def open(self) -> None:
         """Call `setup` first.  Raises OperatorError when that raises."""
-        with _theirs(self._recipe.ending):
+        with _theirs(self._recipe.ending), self.alarms:
             self._make()
 
     def close(self) -> None:
         """Let `setup` go on after its yield; OperatorError if it raises."""
-        with _theirs(self._recipe.ending):
+        with _theirs(self._recipe.ending), self.alarms:
             self._end()
 
     def renew(self, pause: Callable[[float], Any]) -> None:

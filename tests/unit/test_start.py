@@ -43,7 +43,7 @@ NEVER = {'argparse', 'ast', 'asyncio', 'concurrent.futures',
 NOT_FOR_HELP = {'logging', 'hashlib', 'hmac', 'socket', 'subprocess',
                 'multiprocessing', 'taskmaster.wire'}
 # Of ours, at most: who needs one more says why in its commit.
-MOST = {'slave': 51, 'master': 79, 'run': 90, 'help': 14}
+MOST = {'slave': 52, 'master': 79, 'run': 91, 'help': 14}
 # Collections of garbage in a start: half of what there would be.
 COLLECTIONS = 20
 

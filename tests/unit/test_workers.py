@@ -1,6 +1,7 @@
 """Who calls the handler: the main thread, threads, tasks."""
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -93,12 +94,26 @@ def test_an_error_that_cannot_be_asked_fails_that_job_alone(how, name, kind):
     assert failed.error == name
 
 
-def test_an_alarm_that_comes_while_no_job_is_there_blames_nobody(caplog):
+@pytest.fixture
+def late():
+    """Alarms raise; returns how many have come."""
+    came = []
+
+    def raises(number, frame):
+        came.append(number)
+        raise TimeoutError('too late')
+
+    before = signal.signal(signal.SIGALRM, raises)
+    yield came
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_an_alarm_that_comes_while_no_job_is_there_blames_nobody(
+        caplog, late, workers):
     """In the main thread, where the one worker is and signals are handled."""
     seen = []
-
-    def late(number, frame):
-        raise TimeoutError('too late')
 
     def others():
         try:
@@ -106,23 +121,49 @@ def test_an_alarm_that_comes_while_no_job_is_there_blames_nobody(caplog):
                 until(lambda: backlog.appetite().hungry)
                 signal.pthread_kill(threading.main_thread().ident,
                                     signal.SIGALRM)
-                until(lambda: caplog.text.count('too late') == first // 10 + 1)
-                until(lambda: backlog.appetite().hungry)
+                until(lambda: len(late) == first // 10 + 1)
                 add(backlog, first, [*range(first, first + 10)])
                 until(lambda: len(seen) == first + 9)
         finally:
             backlog.close()
 
-    backlog = Backlog()
-    before = signal.signal(signal.SIGALRM, late)
-    try:
-        beside = Background(others)
-        Workers(backlog, Handler(seen.append)).run(lambda: None)
-        beside.result()
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert seen == [*range(1, 21)]
+    backlog = Backlog(workers)
+    beside = Background(others)
+    Workers(backlog, Handler(seen.append)).run(lambda: None)
+    beside.result()
+    assert sorted(seen) == [*range(1, 21)]
     assert backlog.report(RUN).failed == []
+    assert caplog.text.count('too late while no job') == 1
+
+
+@pytest.mark.parametrize('lists', [False, True], ids=['jobs', 'lists'])
+def test_alarms_at_any_moment_end_no_worker_and_lose_no_job(late, lists):
+    """Set by each call, some microseconds ahead, and never switched off."""
+    seen, failed = set(), set()
+    ahead = itertools.cycle(range(5, 400, 7))
+
+    def handle(job):
+        signal.setitimer(signal.ITIMER_REAL, next(ahead) / 1e6)
+        for done in job if lists else [job]:
+            seen.add(done)
+
+    def others():
+        try:
+            for first in range(1, 2000, 20):
+                add(backlog, first, [*range(first, first + 20)])
+                until(lambda: backlog.appetite().empty)
+                report = backlog.report(RUN)
+                failed.update(each.number for each in report.failed)
+                backlog.reported(report)
+        finally:
+            backlog.close()
+
+    backlog = Backlog(batch=10 if lists else 1)
+    beside = Background(others)
+    Workers(backlog, Handler(handle, lists=lists)).run(lambda: None)
+    beside.result()
+    assert seen | failed == {*range(1, 2001)}
+    assert late
 
 
 def test_a_wait_that_is_at_fault_itself_ends_the_worker():
