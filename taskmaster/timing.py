@@ -86,6 +86,8 @@ class _Times(NamedTuple):
     # After a fault of ours: for jobs in hand, for slaves to hear that it is
     # over, and for them to end.
     fault: float = 0.25
+    # How long a stopped run may wait for the job that get_jobs is at.
+    source: float = 1.0
     # Between two calls of the operator's throttle.
     throttle: float = 1.0
     # How long the operator's `finished` may take.

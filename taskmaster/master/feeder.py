@@ -95,7 +95,7 @@ class Feeder(Service):
             page, room = queue.page()
             began, fed = time.monotonic(), 0
             try:
-                while fed < room:
+                while fed < room and not queue.closed:
                     part = piece if piece < left else left
                     if part > room - fed:
                         part = room - fed

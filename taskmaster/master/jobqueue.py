@@ -63,7 +63,7 @@ class JobQueue:
         self.weight = Weight()
         self._clock = clock
         self._changed = changed
-        self._closed = False        # to the feeder
+        self.closed = False         # to the feeder, which asks for no more
         self.quiet = Quiet(LINES)   # for what slaves have us say
         self.dispatcher = Dispatcher(self._ledger, self._gate, self.waiters,
                                      Packer(self.weight), start_id, clock,
@@ -85,10 +85,10 @@ class JobQueue:
         with self._lock:
             if self.qsize() >= self._most():
                 self._wanted = True
-                while not self._closed and not self._has_room():
+                while not self.closed and not self._has_room():
                     self._room.wait()
                 self._wanted = False
-            if self._closed:
+            if self.closed:
                 return page, 0
             self._ledger.ready.extend(page)
             # A page lives as long as the last job of it, so not too many;
@@ -110,7 +110,7 @@ class JobQueue:
     def end(self) -> None:
         """The source has no more jobs, unless it was us who stopped it."""
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return
             self._ledger.ended = True
             self.waiters.wake_all()
@@ -143,7 +143,7 @@ class JobQueue:
         """
         with self._lock:
             self._gate.hold('drain', reason)
-            self._gate.draining = self._closed = True
+            self._gate.draining = self.closed = True
             self._gate.recalling = give_back
             self.waiters.wake_all()
             self._room.notify_all()
@@ -153,7 +153,7 @@ class JobQueue:
         """Tell every slave that asks that the run is over."""
         with self._lock:
             self._gate.over = how
-            self._closed = True
+            self.closed = True
             self.waiters.wake_all()
             self._room.notify_all()
 

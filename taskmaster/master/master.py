@@ -71,10 +71,9 @@ class Master:
         recorder.singly = self.queue.weight.go_singly
         self._server: Server | None = None
         self._recorder = recorder
-        self._address, self._key = address, key
+        self._address, self._key, self._tls = address, key, tls
         self._any_port = any_port
         self._local = settings.host is None and tls is None
-        self._tls = tls
         self._progress = progress
         self._verifies = settings.verify
         self._limits = Limits(self.queue, settings)
@@ -161,6 +160,7 @@ class Master:
         server.stop(self._farewell())
         self._progress.finish(self._monitor.status())
         self._saver.finish()
+        self._feeder.join(self._timing.source)      # it closes the source
         error = gravest(self._saver.trouble, self._feeder.error, self.said)
         code = self._outcome(error)
         if self.speaks_last:

@@ -365,16 +365,19 @@ def test_what_a_quick_source_has_yielded_is_there_when_it_stops():
 
 
 def test_a_closed_queue_asks_for_no_more_jobs():
-    """Not even when they come one by one, slower than they are taken."""
-    queue = JobQueue(100, RUN)
+    """Not even for the rest of a page, when they come one by one."""
+    queue = JobQueue(10_000, RUN)
     go_on = threading.Semaphore(0)
-    made = []
+    made, closed = [], []
 
     def get_jobs():
-        while True:
-            assert go_on.acquire(timeout=LONG)
-            made.append(len(made))
-            yield len(made)
+        try:
+            while True:
+                assert go_on.acquire(timeout=LONG)
+                made.append(len(made))
+                yield len(made)
+        finally:
+            closed.append(len(made))
 
     feeder = Feeder(queue, get_jobs)
     feeder.start()
@@ -384,7 +387,8 @@ def test_a_closed_queue_asks_for_no_more_jobs():
     go_on.release(300)
     feeder.join(LONG)
     assert not feeder.is_alive()
-    assert len(made) <= 102
+    assert len(made) < 10           # the few that it was at
+    assert closed == [len(made)]
 
 
 def test_a_source_that_blocks_delays_nobody():
