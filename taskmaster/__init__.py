@@ -9,11 +9,12 @@ See `help(taskmaster.Taskmaster)`; what it raises is a `TaskmasterError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .errors import TaskmasterError
+from .records import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import Taskmaster
 
 __version__ = '1.0.0'

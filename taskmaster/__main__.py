@@ -5,12 +5,17 @@ this package is found wherever it was installed, and nothing else is in the
 folder from which they are started.
 """
 
+from __future__ import annotations
+
 import gc
 import importlib
 import importlib.util
 import os
 import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False   # as in `records`, which may not be found yet
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 SCRIPTS = 'master', 'slave', 'spawn', 'run', 'ctl'
 PACKAGE = 'taskmaster'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
-
 from .errors import UsageError
+from .records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 HOST, PORT = '127.0.0.1', 3050
 ENV_HOST = 'TASKMASTER_HOST'

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Any
 
-from .records import NamedTuple
+from .records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # Coroutines or threads of one slave, at most.
 MOST_THREADS = 10_000

@@ -13,13 +13,13 @@ from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Semaphore
-from typing import Any, Callable, Iterator
 
 from .console.output import print_line
 from .errors import ConfigError, OperatorError, UsageError
 from .logs import logger
 from .master.lease_size import Weight
 from .master.making import state_path
+from .records import TYPE_CHECKING
 from .service import Service
 from .settings import Settings
 from .storage.codec import encode_key, identity, same
@@ -29,6 +29,9 @@ from .usercode import signature
 from .usercode.handler import Handler
 from .usercode.source import Source, may_change, opened, same_again
 from .wire.messages import PICKLE
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
 
 SHOWN = 10              # jobs that are shown
 # Which of them a resume is tried after.

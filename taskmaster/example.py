@@ -4,7 +4,7 @@
     $ tm-run taskmaster.example 2 count=1000000
 """
 
-from typing import Iterator
+from collections.abc import Iterator
 
 
 def get_jobs(last: int = 0, count: str = '100000') -> Iterator[int]:

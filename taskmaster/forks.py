@@ -24,10 +24,12 @@ import sys
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NoReturn
 
-from .records import Protocol
+from .records import TYPE_CHECKING, Protocol
 from .text import traceback_of
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, NoReturn
 
 # Held back in the thread that forks until a child has handlers of its own.
 HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}

@@ -16,7 +16,6 @@ import socket
 import time
 from functools import partial
 from itertools import islice
-from typing import Any, Callable, Iterator
 
 from . import forks, logs
 from .console.line import Status
@@ -27,15 +26,20 @@ from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
 from .master.making import make_recorder
 from .master.pieces import FailedJob
 from .master.recorder import Recorder
+from .records import TYPE_CHECKING
 from .settings import Settings
 from .slave.chunk import Chunk, Lease
 from .text import summary, traceback_of
 from .usercode.handler import Handler
 from .timing import STANDARD
-from .usercode.signature import Function
 from .usercode.source import (Source, after_last, may_change, opened, raised,
                               same_again)
 from .wire.messages import PICKLE
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from .usercode.signature import Function
 
 log = logs.logger(__name__)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
-
 from . import logs
 from .address import Address
 from .console.progress import Progress
 from .errors import (Fault, OperatorError, TaskmasterError, TooManyFailures,
                      UsageError)
 from .master.making import make_master
+from .records import TYPE_CHECKING
 from .settings import Settings
 from .supervisor.child import Starter, slave_command
 from .supervisor.supervisor import Supervisor
 from .timing import STANDARD, Timing
 from .usercode.source import Source
+
+if TYPE_CHECKING:
+    from typing import Callable, Sequence
 
 log = logs.logger(__name__)
 

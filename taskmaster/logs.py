@@ -12,9 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import Any, MutableMapping, TextIO
 
+from .records import TYPE_CHECKING
 from .text import printable
+
+if TYPE_CHECKING:
+    from typing import Any, MutableMapping, TextIO
 
 # In the environment of a child of ours: its lines need no time, as they come
 # out where others have none.

@@ -8,9 +8,12 @@ a run that saves nothing, or hangs.
 from __future__ import annotations
 
 import threading
-from typing import Callable
 
 from .errors import Fault, TaskmasterError
+from .records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 
 class Service(threading.Thread):

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Callable
+
+from .records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 # Signals reach whoever is forked between two looks, too.
 LOOKS = 10

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import types
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:       # it takes a while, and few errors are shown
-    import traceback
+from .records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import traceback    # it takes a while, and few errors are shown
+    from typing import Any
 
 _OURS = os.path.dirname(os.path.realpath(__file__)) + os.sep
 

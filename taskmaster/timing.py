@@ -9,9 +9,11 @@ All are in seconds, but for the few that say otherwise.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from .records import NamedTuple
+from .records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class _Times(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from functools import partial
-from typing import Any, Callable, NoReturn, Sequence, TypeVar
 
 from ..console import runs
 from ..console.output import print_line
 from ..console.status import lines
 from ..converters import as_rate
 from ..errors import KeyRefused, TaskmasterError, Unreachable, UsageError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..text import quoted, summary
 from ..timing import STANDARD, Timing
@@ -22,7 +22,10 @@ from . import finding
 from .finding import Found, find, is_over
 from .script import Script, main_of, trust_of
 
-T = TypeVar('T')
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn, Sequence, TypeVar
+
+    T = TypeVar('T')
 
 STATUS, LIST, TOP, FAILURES = 'status', 'list', 'top', 'failures'
 ALL = LIST, STATUS, TOP, FAILURES, *COMMANDS

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable
 
 from ..console.kinds import OTHERS, Kinds
 from ..console.output import print_line, to_stderr
 from ..errors import TaskmasterError, Unreachable, UsageError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..storage.failures import FailuresFile
 from ..text import counted, quoted, short
 from ..wire.messages import Failures, Refused
 from .finding import Found, find
 
-# Asks the master that was found; raises Unreachable.
-Ask = Callable[[Found, str], Any]
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    # Asks the master that was found; raises Unreachable.
+    Ask = Callable[[Found, str], Any]
 
 # Kinds of which the traceback is shown to a person.
 TRACEBACKS = 10

@@ -7,19 +7,21 @@ masters of this user leave on this machine (see `storage.runs`).
 from __future__ import annotations
 
 import time
-from typing import Any, Sequence
 
 from .. import logs
 from ..address import Address, address, name_of
 from ..console.runs import how
 from ..errors import ConfigError, Unreachable, UsageError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..settings import Settings
 from ..storage.runs import (FOLDER, Machine, Record, Runs, current,
                             document)
 from ..text import quoted, short
 from ..wire.key import beside_users_file
 from ..wire.unix import places
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 log = logs.logger(__name__)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, Sequence
-
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from .script import Script, loading, main_of, served
+
+if TYPE_CHECKING:
+    from typing import NoReturn, Sequence
 
 
 def run(settings: Settings, timing: Timing) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Callable, Collection, NoReturn, Sequence
 
 from .. import __version__
 from ..errors import EX_USAGE
+from ..records import TYPE_CHECKING
 from ..settings import Setting, default_of, flag_of, of_script
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Collection, NoReturn, Sequence
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,9 +7,11 @@ no mistake in them; a person who needs help, or an answer, gets argparse's.
 
 from __future__ import annotations
 
-from typing import Any, Sequence
-
+from ..records import TYPE_CHECKING
 from ..settings import Setting, default_of, is_for, of_script
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 
 def plain(script: str, arguments: Sequence[str]) -> dict[str, Any] | None:

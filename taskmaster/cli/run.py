@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from typing import NoReturn, Sequence
 
 from ..errors import UsageError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from .script import Script, loading, main_of, served
+
+if TYPE_CHECKING:
+    from typing import NoReturn, Sequence
 
 
 def run(settings: Settings, timing: Timing) -> int:

@@ -10,15 +10,16 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, Iterator, NoReturn, Sequence
 
 from ..errors import Fault, TaskmasterError, need_the_gil
-from ..records import NamedTuple, Protocol
+from ..records import TYPE_CHECKING, NamedTuple, Protocol
 from ..settings import ENV_KEY, ENV_PARENT, Settings, made
 from ..timing import Timing
 from .plain import plain
 
 if TYPE_CHECKING:
+    from typing import Callable, Iterator, NoReturn, Sequence
+
     from ..wire.tls import Context
 
 

@@ -10,18 +10,20 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from .. import logs
 from ..console.output import flush
 from ..console.signals import Signals
 from ..errors import ConfigError, NoFunction, TaskmasterError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.key import key_of
 from .script import Script, ended, loading, main_of, say, show, trust_of
 
 if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn, Sequence
+
     from ..usercode.handler import Handler
     from ..usercode.targets import Target
 

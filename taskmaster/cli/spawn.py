@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Collection, NoReturn, Sequence
-
 from .. import logs
 from ..address import address
 from ..console.output import pass_on, pass_on_error
 from ..console.signals import Signals
 from ..errors import TaskmasterError
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 from ..wire.key import key_of
 from .script import Script, ended, loading, main_of, say, trust_of
+
+if TYPE_CHECKING:
+    from typing import Collection, NoReturn, Sequence
 
 log = logs.logger(__name__)
 

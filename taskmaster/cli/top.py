@@ -16,12 +16,12 @@ import sys
 import time
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
-from typing import Any, Callable, NoReturn
 
 from ..console.ending import Stopped
 from ..console.output import print_line
 from ..console.top import ASCII, BLOCKS, COLUMNS, LINES, View, screen
 from ..errors import TaskmasterError, Unreachable, UsageError
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..settings import Settings
 from ..text import NAME, quoted, short
@@ -29,6 +29,11 @@ from ..wire.client import Link
 from ..wire.messages import PAUSE, RESUME, STOP, Overview, Refused
 from . import finding
 from .finding import Found
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
+
+    Connect = Callable[[], Link]
 
 # Seconds between two looks at the run, at the keyboard and the size of the
 # screen, and until what was said is taken away.
@@ -44,8 +49,6 @@ COMMAND_OF = {'p': PAUSE, 'r': RESUME}
 SURE = 'stop the run? jobs in hand are finished and saved first   y / n'
 OVER = 'the run is over   q quit'
 SIGNALS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT
-
-Connect = Callable[[], Link]
 
 
 class Poller:

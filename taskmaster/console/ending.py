@@ -15,11 +15,14 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any, NoReturn
 
 from .. import forks, logs, sessions
+from ..records import TYPE_CHECKING
 from .output import flush
 from .signals import default, die_by
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 log = logs.logger(__name__)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from typing import Any, Iterable
 
-from ..records import Protocol
+from ..records import TYPE_CHECKING, Protocol
 from ..text import short
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable
 
 # Kinds told apart; what comes after is counted together.
 MOST = 50

@@ -6,15 +6,17 @@ import io
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from .. import logs
 from ..errors import SaveError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..text import printable, summary
 
-if TYPE_CHECKING:       # slaves have none
-    from .progress import Progress
+if TYPE_CHECKING:
+    from typing import Any, Callable, TextIO
+
+    from .progress import Progress      # slaves have none
 
 
 def new_progress(settings: Settings) -> Progress:

@@ -12,11 +12,14 @@ import os
 import re
 import sys
 import time
-from typing import Any, Callable, TextIO
 
 from .. import forks, logs
+from ..records import TYPE_CHECKING
 from .line import (ETA_WINDOW, SHOWN_WINDOW, Rate, Status, cells, estimate,
                    format_status, state_text)
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, TextIO
 
 # Seconds until a reason that is too long for the line is said again, when
 # but a number in it has changed.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any, Iterator, Mapping
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Mapping
 
 # Kinds of failures that are given, at most: the most frequent.
 KINDS = 20

@@ -6,9 +6,12 @@ A run is a dict here, as `tm-ctl list --json` has it.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Sequence
 
+from ..records import TYPE_CHECKING
 from ..text import NAME, counted, printable, short
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 # Seconds without a word of a master whose process is there, until that is
 # said: it writes every other second.

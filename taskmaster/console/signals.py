@@ -19,11 +19,14 @@ import signal
 import threading
 import warnings
 from types import FrameType
-from typing import Any, Callable, Collection
 
 from .. import forks, logs
 from ..errors import TaskmasterError, descriptor_closed
+from ..records import TYPE_CHECKING
 from ..service import Service
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Collection
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Added to the number of a signal that a handler, not the C level, has seen.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..records import TYPE_CHECKING
 from ..text import NAME, printable, short
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def lines(status: dict[str, Any]) -> list[str]:

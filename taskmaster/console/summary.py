@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable
 
 from .. import logs
 from ..errors import EX_FAILED_JOBS
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import counted, duration, quoted
 
 if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable
+
     from .kinds import Kind, Kinds, Recorded
 
 log = logs.logger(__name__)

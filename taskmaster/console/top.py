@@ -7,12 +7,14 @@ stands first; slaves and kinds of failures get what is left of the screen.
 from __future__ import annotations
 
 import textwrap
-from typing import Any, Sequence
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import NAME, counted, duration, printable, short
 from . import runs
 from .line import cells
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 # The smallest screen that is laid out; a smaller one shows a part of it.
 COLUMNS, LINES = 80, 24

@@ -6,9 +6,7 @@ the lock and the ledger of the `JobQueue`.
 
 from __future__ import annotations
 
-from typing import Callable, Sequence, Union
-
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import counted, summary
 from ..timing import Timing
 from ..wire.fields import Range
@@ -19,6 +17,9 @@ from .ledger import Lease, Ledger
 from .packing import Packed, Packer
 from .times import Times
 from .waiters import Waiters
+
+if TYPE_CHECKING:
+    from typing import Callable, Sequence, Union
 
 # Characters of the traceback of a job that fails while very many wait to be
 # recorded: those in hand may go on failing.
@@ -59,7 +60,8 @@ class Unknown(NamedTuple):
     """It is to say hello first."""
 
 
-Answer = Union[Leased, Nothing, Recalled, Ended, Unknown]
+if TYPE_CHECKING:
+    Answer = Union[Leased, Nothing, Recalled, Ended, Unknown]
 
 
 class Dispatcher:

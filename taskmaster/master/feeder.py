@@ -12,18 +12,23 @@ import threading
 import time
 from itertools import compress, islice
 from types import GeneratorType
-from typing import Any, Callable, Iterator
 
 from .. import forks, logs
 from ..errors import Fault, OperatorError, TaskmasterError
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..text import counted, summary
-from ..usercode.source import (Opener, after_last, may_change, opened, raised,
+from ..usercode.source import (after_last, may_change, opened, raised,
                                same_again)
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
 from .lease_size import QUEUE_BYTES
 from .ready import repeated
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from ..usercode.source import Opener
 
 log = logs.logger(__name__)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
+from ..records import TYPE_CHECKING
 from .rate_limit import BATCH, Bucket
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 # Seconds at most until the rate is looked at again.
 PACE = 60.0

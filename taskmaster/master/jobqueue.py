@@ -12,8 +12,8 @@ Who waits, and is woken, is in `waiters`; what slaves do in `dispatcher`.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Sequence
 
+from ..records import TYPE_CHECKING
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
 from ..wire.quiet import Quiet
@@ -27,6 +27,9 @@ from .packing import Packer
 from .pieces import FailedJob
 from .times import JobTimes
 from .waiters import Waiters
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
 
 # Of so many pages a queue consists when it is full.
 PAGES = 4

@@ -42,15 +42,16 @@ However a job fails, it is counted by `_fail`, and there alone.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Sequence
-
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..timing import STANDARD, Timing
 from ..wire.fields import RANGES, Range, merged
 from .leasing import Leasing
 from .pieces import FailedJob, Piece, Pieces
 from .ready import Ready
 from .slaves import Slave, Slaves
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Sequence
 
 # Losses as the only job of a slave after which a job has failed.
 LOSSES = 3

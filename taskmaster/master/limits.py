@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
 
 from .. import logs
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from .jobqueue import JobQueue
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 log = logs.logger(__name__)
 

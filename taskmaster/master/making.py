@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from .. import logs
 from ..address import HOST, Address, is_loopback
 from ..console.progress import Progress
 from ..errors import ConfigError, UsageError
+from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..usercode.source import Source

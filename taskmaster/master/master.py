@@ -15,7 +15,6 @@ import secrets
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
 
 from .. import logs
 from ..address import Address, name_of
@@ -23,6 +22,7 @@ from ..console.progress import Progress
 from ..console.summary import Outcome, Summary
 from ..errors import (EX_FAILED_JOBS, Fault, SaveError, TaskmasterError,
                       TooManyFailures)
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..settings import Settings
 from ..text import summary
@@ -42,6 +42,8 @@ from .session import Session
 from .throttle import Throttle
 
 if TYPE_CHECKING:
+    from typing import Any, Callable
+
     from ..wire.tls import Context
 
 log = logs.logger(__name__)

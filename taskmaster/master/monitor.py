@@ -6,13 +6,13 @@ import os
 import socket
 import time
 from collections import deque
-from typing import Any, Callable, Tuple
 
 from .. import __version__, logs
 from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
                             state_text)
 from ..console.summary import Summary
 from ..console.status import lines
+from ..records import TYPE_CHECKING
 from ..storage.files import to_iso
 from ..text import NAME, counted, short, summary
 from ..timing import Timing
@@ -20,6 +20,9 @@ from .jobqueue import JobQueue
 from .overview import Oldest
 from .recorder import Recorder
 from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 log = logs.logger(__name__)
 
@@ -37,7 +40,7 @@ FRESH = 0.9
 NAMED = 3
 
 # A word or a reason, for how long that has been so, and what may be left out.
-State = Tuple[str, str, str]
+State = tuple[str, str, str]
 
 
 class Monitor:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import Iterator
+
+from ..records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Iterator
 
 BLOCK = 512         # numbers in a list, at most
 

@@ -6,11 +6,13 @@ Each is read from the ledger under the queue's lock, at one moment.
 from __future__ import annotations
 
 from heapq import nsmallest
-from typing import Any
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from .ledger import Ledger
 from .pieces import Piece
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Oldest(NamedTuple):

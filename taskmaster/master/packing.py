@@ -7,11 +7,13 @@ call the operator's own code.
 from __future__ import annotations
 
 import pickle
-from typing import Any, Sequence
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..wire.messages import PICKLE, Payload
 from .lease_size import Weight
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 
 class Packed(NamedTuple):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import combinations, islice
-from typing import Any, Iterator
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from .ordered import Numbers
 from .slaves import Slave
+
+if TYPE_CHECKING:
+    from typing import Any, Iterator
 
 CUTS = 8                # into how many pieces one under suspicion is cut
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from operator import is_
-from typing import Any
 
+from ..records import TYPE_CHECKING
 from ..usercode.source import may_change
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Ready:

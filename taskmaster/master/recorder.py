@@ -8,11 +8,11 @@ what became of each.  One thread at a time (the saver's, once a run goes on).
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import logs
 from ..console.summary import Retried
 from ..errors import NothingToDo, OperatorError, UsageError
+from ..records import TYPE_CHECKING
 from ..storage.codec import encode_key, same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
@@ -20,6 +20,9 @@ from ..text import counted, safe_repr, short
 from ..usercode.source import Source, deaf
 from ..wire.fields import NUMBER, TEXT
 from .pieces import FailedJob
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Sequence
 
 log = logs.logger(__name__)
 

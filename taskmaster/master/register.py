@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from typing import Callable
 
 from .. import logs
 from ..address import Address, name_of
@@ -19,6 +18,7 @@ from ..console.line import Status
 from ..console.summary import (COMPLETE, Outcome, Retried, reason, shown_code,
                                standing, state_of)
 from ..errors import ConfigError
+from ..records import TYPE_CHECKING
 from ..storage.runs import (FAILED, FOLDER, STOPPED, Machine, Record, Runs,
                             born)
 from ..text import summary
@@ -26,6 +26,9 @@ from ..timing import Timing
 from ..wire.key import beside_users_file
 from .jobqueue import JobQueue
 from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 log = logs.logger(__name__)
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import Callable, Iterator
 
 from .. import logs
 from ..errors import OperatorError
+from ..records import TYPE_CHECKING
 from ..text import summary
 from ..timing import Timing
 from .jobqueue import JobQueue
 from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from typing import Callable, Iterator
 
 log = logs.logger(__name__)
 

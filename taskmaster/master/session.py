@@ -7,19 +7,24 @@ Every argument was checked, field by field, before it gets here (see
 from __future__ import annotations
 
 import logging
-from typing import Any, Sequence
 
 from .. import logs
 from ..errors import ConfigError
-from ..records import Protocol
+from ..records import TYPE_CHECKING, Protocol
 from ..text import counted, short
 from ..usercode.naming import checked, module_of
 from ..wire.fields import BadMessage, Range
 from ..wire.messages import (Failures, Introduction, Jobs, Over, Overview,
-                             Recall, Refused, Reply, Report, Said, Stranger,
-                             Wait, Welcome)
-from .dispatcher import Answer, Ended, Leased, Nothing, Recalled
+                             Recall, Refused, Report, Said, Stranger, Wait,
+                             Welcome)
+from .dispatcher import Ended, Leased, Nothing, Recalled
 from .jobqueue import JobQueue
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
+
+    from ..wire.messages import Reply
+    from .dispatcher import Answer
 
 log = logs.logger(__name__)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Sequence
 
+from ..records import TYPE_CHECKING
 from ..wire.fields import Range
 
 if TYPE_CHECKING:
+    from typing import Sequence
+
     from .pieces import Piece
 
 # Seconds that a slave's rate looks back: so many, or twice as many.

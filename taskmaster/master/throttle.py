@@ -6,11 +6,14 @@ Each is a loop for a service thread, until `end`.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable
 
+from ..records import TYPE_CHECKING
 from ..text import counted, short, summary
 from ..timing import Timing
 from .jobqueue import JobQueue
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 
 class Throttle:

@@ -8,11 +8,13 @@ together, of which only the mean is known.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Sequence
 
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..wire.messages import JobTime
 from .pieces import Pieces
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 # Samples that are looked back on, and jobs that are named.
 SAMPLES = 1000

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Callable
+
+from ..records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 # In the order in which they came; who goes is found without a search, as a
 # thousand may wait.

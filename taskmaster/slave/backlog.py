@@ -10,15 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Sequence
 
 from .. import forks
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import summary, traceback_of
 from ..wire.fields import RANGES, TEXT, TRACEBACK, Range, merged
 from ..wire.messages import FailureReport, Refusal, Report
 from .chunk import Chunk, Lease
 from .pace import Pace
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
 
 # Unreported failures, after which a slave reports before it does more.
 URGENT = 10

@@ -7,10 +7,13 @@ emptied, by one thread while another takes jobs from it, each in one step.
 from __future__ import annotations
 
 import pickle
-from typing import Any, Iterator, Sequence
 
+from ..records import TYPE_CHECKING
 from ..wire.fields import Range
 from ..wire.messages import PICKLE
+
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Sequence
 
 
 class Lease:

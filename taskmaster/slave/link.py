@@ -11,19 +11,26 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from typing import Any, Callable
 
 from .. import logs
 from ..errors import ConfigError, TaskmasterError, Unreachable
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import summary
 from ..timing import STANDARD, Timing, jitter
 from ..wire import messages
 from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,
-                             Refused, Reply, Stranger, Wait)
+                             Refused, Stranger, Wait)
 from .backlog import Backlog
 from .parent import CONNECTED, FAILED, LIMITED, OVER
 from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..wire.messages import Reply
+
+    Connect = Callable[[], Any]
+    Tell = Callable[[bytes], None]
 
 log = logs.logger(__name__)
 
@@ -32,9 +39,6 @@ HOW = {messages.FAILED: FAILED, messages.LIMITED: LIMITED}
 
 # From here on the pauses between two attempts to connect grow no more.
 MOST_DOUBLINGS = 10
-
-Connect = Callable[[], Any]
-Tell = Callable[[bytes], None]
 
 
 class Identity(NamedTuple):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Callable, MutableMapping
 
 from .. import forks, sessions
 from ..errors import TaskmasterError, descriptor_closed
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..settings import ENV_PARENT
+
+if TYPE_CHECKING:
+    from typing import Callable, MutableMapping
 
 # In a child's environment: the id that it is to go by,
 ENV_ID = 'TASKMASTER_SLAVE'

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable
 
 from ..errors import Fault, TaskmasterError
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..usercode.handler import Handler
 from .backlog import Backlog
-from .link import Connect, Identity, LinkLoop, Tell
+from .link import Identity, LinkLoop
 from .parent import RETIRED
 from .watchdog import Watchdog
 from .workers import Workers
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from .link import Connect, Tell
 
 
 class Slave:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Callable, Collection
 
 from ..errors import Fault, TaskmasterError
+from ..records import TYPE_CHECKING
 from ..timing import Timing
 from ..usercode.handler import Handler
 from ..usercode.loop import Guarded, Loop
-from ..usercode.signature import Function
 from ..usercode.tools import AsyncTools
 from .backlog import Backlog
 from .chunk import Chunk
 from .watchdog import BEATS, Watchdog
 from .ways import ChunkWays
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Collection
+
+    from ..usercode.signature import Function
 
 
 class Tasks:

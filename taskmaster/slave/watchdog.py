@@ -16,10 +16,13 @@ import struct
 import tempfile
 import threading
 import time
-from typing import Callable, MutableMapping
 
+from ..records import TYPE_CHECKING
 from ..storage.files import write_all
 from ..wire.fields import Range
+
+if TYPE_CHECKING:
+    from typing import Callable, MutableMapping
 
 # In a child's environment: the watchdog, where there is one.
 ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'

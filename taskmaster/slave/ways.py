@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import Fault
 from ..forks import is_child
-from ..usercode.signature import Function
+from ..records import TYPE_CHECKING
 from ..usercode.tools import Ending
 from .backlog import Backlog
 from .chunk import Chunk
 from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..usercode.signature import Function
 
 
 class ChunkWays:

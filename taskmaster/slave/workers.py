@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Callable
 
 from ..errors import Fault, TaskmasterError
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..timing import STANDARD, Timing
 from ..usercode.alarms import Alarms
@@ -20,6 +20,9 @@ from .backlog import Backlog
 from .chunk import Chunk
 from .watchdog import BEATS, Watchdog
 from .ways import ChunkWays
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 
 class Workers:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import io
 import pickle
 from json import dumps
-from typing import Any, Callable, ClassVar
 
 from ..errors import ConfigError, OperatorError
+from ..records import TYPE_CHECKING
 from ..text import safe_repr, short, summary
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, ClassVar
 
 MAX_KEY = 64 * 1024         # bytes of an encoded key
 MAX_LITERAL = 64 * 1024     # reading a literal takes 100 times its size

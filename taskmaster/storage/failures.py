@@ -21,13 +21,15 @@ import time
 from itertools import repeat
 from json import dumps, loads
 from math import isfinite
-from typing import Any, Callable, Iterable, Iterator
 
 from .. import forks
 from ..errors import ConfigError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import safe_repr, short, summary
 from . import codec, files
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator
 
 MAX_TRACEBACK = 10_000      # characters; the end of it says most
 MAX_TEXT = 1000             # characters of a key or an error

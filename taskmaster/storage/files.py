@@ -17,11 +17,14 @@ import os
 import re
 import time
 from stat import S_ISDIR, S_ISLNK, S_ISREG
-from typing import Any, BinaryIO, Iterable
 
 from ..errors import ConfigError, SaveError, TaskmasterError
+from ..records import TYPE_CHECKING
 
-System = Any
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO, Iterable
+
+    System = Any
 
 _TEMP = re.compile(r'\.[0-9a-f]{8}\.tmp')
 

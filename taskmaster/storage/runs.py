@@ -16,11 +16,13 @@ import os
 import re
 import socket
 from json import dumps, loads
-from typing import Any, Iterable
 
 from .. import logs
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from . import files
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable
 
 log = logs.logger(__name__)
 

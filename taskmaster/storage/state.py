@@ -27,14 +27,16 @@ import hashlib
 import os
 import socket
 from json import dumps, loads
-from typing import Any
 
 from .. import forks
 from ..errors import ConfigError, Locked, TaskmasterError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import counted, safe_repr, short, summary
 from . import files
 from .codec import decode, decode_key, encode_key, same
+
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 2
 READ = 1, FORMAT

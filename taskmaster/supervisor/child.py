@@ -14,12 +14,11 @@ import sys
 import threading
 from contextlib import ExitStack
 from json import dumps, loads
-from typing import IO, Any, Callable, Sequence
 
 from .. import forks, logs, sessions
 from ..address import Address, name_of
 from ..errors import TaskmasterError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..service import Service
 from ..settings import ENV_KEY, ENV_PARENT, Settings, flags
 from ..slave import watchdog
@@ -29,6 +28,9 @@ from ..slave.watchdog import ENV_WATCHDOG, Watchdog
 from ..text import printable
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
+
+if TYPE_CHECKING:
+    from typing import IO, Any, Callable, Sequence
 
 log = logs.logger(__name__)
 

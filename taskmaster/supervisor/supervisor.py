@@ -16,13 +16,12 @@ import secrets
 import signal
 import threading
 import time
-from typing import Any, Callable, Sequence
 
 from .. import logs
 from ..errors import (ConfigError, Fault, KeyRefused, OperatorError,
                       TaskmasterError, Unreachable, UsageError,
                       VersionMismatch)
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..service import Service
 from ..slave.parent import CONNECTED, OVER, RETIRED
 from ..timing import STANDARD, Timing
@@ -30,12 +29,15 @@ from ..wire.fields import Range
 from .child import Ended
 from .leftovers import Leftovers
 
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
+
+    Lost = Callable[[str, Sequence[Range], bool], None]
+
 log = logs.logger(__name__)
 
 # How many children in a row may end without a connection, or with 70.
 GIVE_UP = 5
-
-Lost = Callable[[str, Sequence[Range], bool], None]
 
 # Exit codes that another start would only repeat.
 FINAL = {kind.exit_code for kind in (

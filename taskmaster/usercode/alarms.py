@@ -10,10 +10,13 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any
 
 from .. import logs
+from ..records import TYPE_CHECKING
 from ..text import summary
+
+if TYPE_CHECKING:
+    from typing import Any
 
 log = logs.logger(__name__)
 

@@ -14,14 +14,12 @@ from __future__ import annotations
 import functools
 import itertools
 import types
-from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator
 
 from .. import logs
 from ..forks import end_child, is_child
-from ..records import NamedTuple, Protocol
+from ..records import TYPE_CHECKING, NamedTuple, Protocol
 from ..text import counted, summary
 from ..timing import Timing, jitter
-from .signature import Function
 from .tools import AsyncTools, Ending, Tools
 
 log = logs.logger(__name__)
@@ -104,7 +102,10 @@ class Again(NamedTuple):
 # It yields what to call the function with, Again or a Pause, and is sent
 # what that raised, or None.
 if TYPE_CHECKING:
+    from typing import Any, Callable, Generator, Iterator
     Plan = Generator[Any, 'BaseException | None', Any]
+
+    from .signature import Function
 END = object()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable
 
 from .. import forks, logs
+from ..records import TYPE_CHECKING
 from ..text import summary, traceback_of
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 log = logs.logger(__name__)
 

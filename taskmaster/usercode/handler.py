@@ -9,15 +9,19 @@ until the jobs at fault are alone (see `attempts`).
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, AsyncIterator, Iterator
 
 from ..errors import ConfigError, NoFunction, UsageError
+from ..records import TYPE_CHECKING
 from ..timing import STANDARD, Timing
 from . import signature, targets
 from .attempts import Attempts, Jobs, Ways, follow, follow_async, run_each
-from .signature import Function
 from .targets import Target
 from .tools import AsyncTools, Ending, Recipe, Tools
+
+if TYPE_CHECKING:
+    from typing import Any, AsyncIterator, Iterator
+
+    from .signature import Function
 
 
 class Handler:

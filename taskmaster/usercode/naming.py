@@ -7,10 +7,13 @@ import hashlib
 import os
 import types
 from json import dumps
-from typing import Any, Sequence
 
 from ..errors import UsageError
+from ..records import TYPE_CHECKING
 from ..text import safe_repr
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
 
 RESERVED = 'last'       # what Taskmaster itself passes to get_jobs
 CHECK = '.check'        # after the name of a run, of its `--verify`

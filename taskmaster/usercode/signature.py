@@ -8,13 +8,15 @@ which takes longer than all that a slave does until its first job.
 from __future__ import annotations
 
 import types
-from typing import Any, Callable
 
 from ..errors import UsageError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from .naming import RESERVED
 
-Function = Callable[..., Any]
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    Function = Callable[..., Any]
 
 # What the flags of a code object mean; `inspect.CO_...`.
 VARARGS, VARKEYWORDS = 0x04, 0x08

@@ -7,14 +7,17 @@ import threading
 import types
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from ..errors import ConfigError, OperatorError
+from ..records import TYPE_CHECKING
 from ..text import summary, traceback_of
 from . import naming, signature, targets
 from .targets import Target
 
-Opener = Callable[[], Iterable[Any]]
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Sequence
+
+    Opener = Callable[[], Iterable[Any]]
 
 
 class Source:

@@ -12,15 +12,18 @@ import importlib.util
 import os
 import sys
 import types
-from typing import Any, Callable, NoReturn
 
 from ..errors import ConfigError, NoFunction, UsageError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..settings import current_folder
 from ..text import operators_part, summary, traceback_of
 from . import places
 from .patches import check_patches
-from .signature import Function
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
+
+    from .signature import Function
 
 
 class Target(NamedTuple):

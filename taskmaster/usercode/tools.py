@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 from .. import logs
 from ..errors import OperatorError
 from ..forks import end_child, is_child
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from ..text import summary, traceback_of
 from ..timing import Timing
 from . import signature
 from .alarms import Alarms
-from .signature import Function
 
-if TYPE_CHECKING:       # it is slow to import, and few handlers are `async`
-    import asyncio
+if TYPE_CHECKING:
+    import asyncio      # it is slow to import, and few handlers are `async`
+    from typing import Any, Callable, Iterator
+
+    from .signature import Function
 
 log = logs.logger(__name__)
 

@@ -19,16 +19,20 @@ import socket
 import threading
 import time
 from collections import Counter
-from typing import Any, Callable, Sequence
 
 from .. import forks
-from ..records import Protocol
+from ..records import TYPE_CHECKING, Protocol
 from ..timing import Timing
 from .connection import Connection
 from .gate import Gate
 from .handshake import CLEAR, FIRST_BYTES, OLD_FIRST, START, UNIX, First
 from .quiet import Quiet
 from .unix import is_ours
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
+
+    Serve = Callable[[Connection, 'First | None'], bool]
 
 SPEECHLESS = 1024       # connections on which the first message is to come
 LINE = 1024             # those that wait for a slot
@@ -51,9 +55,6 @@ class Door(Protocol):
 
     def accept(self) -> Connection | None:
         """Without waiting."""
-
-
-Serve = Callable[[Connection, 'First | None'], bool]
 
 
 class Accepter:

@@ -6,11 +6,11 @@ import time
 from functools import lru_cache
 from socket import SOCK_STREAM, getaddrinfo
 from socket import socket as Socket
-from typing import TYPE_CHECKING, Any, Sequence, Union
 
 from .. import logs
 from ..address import Address, name_of, numeric
 from ..errors import KeyRefused
+from ..records import TYPE_CHECKING
 from ..text import summary
 from ..timing import STANDARD, Timing
 from . import unix
@@ -20,15 +20,17 @@ from .handshake import CLEAR, UNIX, channel_of, prove_to_master
 from .key import stretched
 from .messages import QUEUE, reply
 
-if TYPE_CHECKING:       # nobody else needs the ssl module
-    from .tls import Context
+if TYPE_CHECKING:
+    from typing import Any, Sequence, Union
+
+    from .tls import Context    # nobody else needs the ssl module
+
+    # HOST and port, the path of a Unix socket, or some to try in turn.
+    Place = Union[Address, str, Sequence[Union[Address, str]]]
 
 log = logs.logger(__name__)
 
 _stretched = lru_cache(4)(stretched)    # a key as typed takes 48 ms each time
-
-# HOST and port, the path of a Unix socket, or some of them to try in turn.
-Place = Union[Address, str, Sequence[Union[Address, str]]]
 
 
 def connect(address: Place, key: bytes, tls: Context | None = None,

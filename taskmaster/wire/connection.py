@@ -20,13 +20,16 @@ import struct
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from .. import forks
+from ..records import TYPE_CHECKING
 from ..timing import STANDARD, Timing
 from .fields import BadMessage
 from .large import Large
 from .messages import LEASE_BYTES, Payload
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Sequence
 
 # Bytes; no more is allocated on a peer's word.  Every lease, but that of a
 # single large job, is shorter, and so is taken in without being copied.

@@ -6,9 +6,14 @@ and that ends the connection.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence, TypeVar
-
+from ..records import TYPE_CHECKING
 from ..text import printable
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence, TypeVar
+
+    T = TypeVar('T')
+    Check = Callable[[Any], Any]
 
 TEXT = 1000                 # characters of an id, a reason or an error
 NAME = 100                  # characters of a name that people are shown
@@ -18,8 +23,6 @@ RANGES = 10_000             # in a message
 NUMBER = 1 << 62            # above any job number
 
 Range = tuple[int, int]
-T = TypeVar('T')
-Check = Callable[[Any], Any]
 
 
 class BadMessage(ValueError):

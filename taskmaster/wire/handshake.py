@@ -24,14 +24,16 @@ import multiprocessing.connection
 import os
 import struct
 from multiprocessing import AuthenticationError
-from typing import Any
 
 from .. import __version__
 from ..errors import KeyRefused, TaskmasterError
-from ..records import NamedTuple
+from ..records import TYPE_CHECKING, NamedTuple
 from .connection import Connection
 from .fields import BadMessage, line
 from .messages import PROTOCOL, REFUSALS
+
+if TYPE_CHECKING:
+    from typing import Any
 
 library: Any = multiprocessing.connection       # it has no types
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Mapping
 
 from .. import logs
 from ..errors import ConfigError, TaskmasterError, UsageError
+from ..records import TYPE_CHECKING
 from ..settings import ENV_KEY, Settings
 from ..storage.files import (make_folder, open_to_read, real_path,
                              write_all)
+
+if TYPE_CHECKING:
+    from typing import Mapping
 
 log = logs.logger(__name__)
 

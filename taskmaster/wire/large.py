@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import Iterator
 
-from ..records import Protocol
+from ..records import TYPE_CHECKING, Protocol
 from .fields import RANGES, TEXT, TRACEBACK, BadMessage
+
+if TYPE_CHECKING:
+    from typing import Iterator
 
 LARGE = 1 << 14             # bytes; what is smaller is not counted
 MOST = 32 << 20             # bytes that are under way at a time

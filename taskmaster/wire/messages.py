@@ -29,13 +29,17 @@ A reply is a list: its kind, then its fields.  Ranges are lists of
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Union
 
 from ..errors import ConfigError, KeyRefused, VersionMismatch
-from ..records import NamedTuple
-from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Check,
-                     Range, disjoint, flag, items, line, number, optional,
+from ..records import TYPE_CHECKING, NamedTuple
+from .fields import (NAME, RANGES, RUN_NAME, TRACEBACK, BadMessage, Range,
+                     disjoint, flag, items, line, number, optional,
                      ranges, real, record, text)
+
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    from .fields import Check
 
 PROTOCOL = 4                # raised by every change of what is said here
 
@@ -61,7 +65,7 @@ KINDS = 10_000              # of failures
 SLOWEST = 100               # jobs that are named
 
 
-class Payload(list[Any]):
+class Payload(list['Any']):
     """Bytes in parts, as a pickler writes them and a socket sends them.
 
     Joined they would have to be copied, which for a large lease takes as
@@ -282,8 +286,9 @@ class Failures(NamedTuple):
     kinds: list[dict[str, Any]]
 
 
-Reply = Union[Welcome, Refused, Jobs, Wait, Recall, Over, Stranger, Said,
-              Overview, Failures]
+if TYPE_CHECKING:
+    Reply = Union[Welcome, Refused, Jobs, Wait, Recall, Over, Stranger, Said,
+                  Overview, Failures]
 
 _count = number
 _seconds = partial(real, most=AGE_SECONDS)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable
 
 from .. import logs
+from ..records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 log = logs.logger(__name__)
 

@@ -17,11 +17,11 @@ import resource
 import threading
 import time
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, Callable
 
 from .. import logs
 from ..address import Address, name_of
 from ..errors import TaskmasterError, Unreachable
+from ..records import TYPE_CHECKING
 from ..service import Service
 from ..text import summary
 from ..timing import STANDARD, Timing
@@ -37,8 +37,10 @@ from .listener import Listener, UnixListener
 from .messages import (LEASE_BYTES, QUEUE, REQUEST_BYTES, encoded, request)
 from .quiet import Quiet
 
-if TYPE_CHECKING:       # nobody else needs the ssl module
-    from .tls import Context
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .tls import Context    # nobody else needs the ssl module
 
 managers: Any = multiprocessing.managers    # what we use has no types
 managers.listener_client['taskmaster'] = (Listener, connect)

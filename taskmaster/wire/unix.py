@@ -11,13 +11,16 @@ import os
 import socket
 import struct
 from socket import socket as Socket      # whatever takes its place later
-from typing import Any
 
 from .. import forks, logs
 from ..address import HOST, PORT, Address, address
 from ..errors import ConfigError
+from ..records import TYPE_CHECKING
 from ..storage.files import make_private
 from .key import beside_users_file
+
+if TYPE_CHECKING:
+    from typing import Any
 
 log = logs.logger(__name__)
 
