@@ -1,21 +1,26 @@
 """What can be set: each setting once, with all that is to be known of it.
 
 A field of `Settings` gives a setting its name, its type and its default; the
-`Setting` beside it gives the rest.  The parsers of the scripts and their help
-are made from this table.  The keywords of `Taskmaster(...)` and the table of
-options in `docs/reference.md` are held against it by tests.
+`Setting` that is made beside has the rest.  The parsers of the scripts and
+their help are made from this table.  The keywords of `Taskmaster(...)` and the
+table of options in `docs/reference.md` are held against it by tests.
 """
 
-# No `from __future__ import annotations`: the table is read from them.
+from __future__ import annotations
+
 import os
-from typing import (Annotated, Any, Callable, Dict, List, Mapping, NamedTuple,
-                    Optional, Tuple, Union)
 
 from .address import ENV_HOST, HOST, PORT
 from .converters import (ENOUGH_JOBS, LEVELS, NUMBERS, MaxFailures,
                          as_job_seconds, as_kind, as_level, as_max_failures,
                          as_natural, as_positive, as_rate, as_seconds,
                          as_threads, kind_of, typed)
+from .records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping, TypeVar
+
+    T = TypeVar('T')
 
 ENV_KEY = 'TASKMASTER_KEY'
 # In the environment of a supervisor's child: the pipe that ends with it.
@@ -27,19 +32,29 @@ class Setting(NamedTuple):
 
     of: str             # the scripts that take it, apart by spaces
     help: str
-    convert: Optional[Callable[[str], Any]] = str    # None: it is a switch
+    convert: Callable[[str], Any] | None = str    # None: it is a switch
     metavar: str = 'N'
     unit: str = ''      # of the number
     unset: str = ''     # what holds while it is None, for the help
     python: bool = True     # whether `Taskmaster(...)` takes it
     word: str = ''      # it has no flag: '1' of it, '?' one or none, '*'
-    bare: Optional[str] = None      # what it means alone, if it may be
+    bare: str | None = None     # what it means alone, if it may be
     rather: str = ''        # the setting that it cannot be combined with
     elsewhere: Mapping[str, Any] = {}       # defaults, by script
 
     @property
-    def scripts(self) -> Tuple[str, ...]:
+    def scripts(self) -> tuple[str, ...]:
         return tuple(self.of.split())
+
+
+_settings: list[Setting] = []       # in the order of their fields
+
+
+def setting(default: T, of: str, help: str,
+            convert: Callable[[str], Any] | None = str, **more: Any) -> T:
+    """Return the default of a field, which is a setting (see `Setting`)."""
+    _settings.append(Setting(of, help, convert, **more))
+    return default
 
 
 ALL = 'master slave spawn run ctl'
@@ -73,146 +88,158 @@ class Settings(NamedTuple):
 
     # -- words, in their order --------------------------------------------
 
-    target: Annotated[str, Setting(
-        'master slave spawn run', 'the module, or path/file.py; but for '
+    target: str = setting(
+        '', 'master slave spawn run', 'the module, or path/file.py; but for '
         'tm-run it may name the function too, as in module:function',
-        metavar='TARGET', word='1', python=False)] = ''
-    slaves: Annotated[int, Setting(
-        KEEPS, 'how many slaves, if that is digits alone: as many as there '
+        metavar='TARGET', word='1', python=False)
+    slaves: int = setting(
+        2, KEEPS, 'how many slaves, if that is digits alone: as many as there '
         'are cores, where it is not given', as_positive, word='?',
-        python=False, elsewhere=dict.fromkeys(KEEPS.split(), cores()))] = 2
-    arguments: Annotated[Tuple[str, ...], Setting(
-        RUNS, 'keyword arguments for get_jobs', metavar='NAME=VALUE',
-        word='*', python=False)] = ()
+        python=False, elsewhere=dict.fromkeys(KEEPS.split(), cores()))
+    arguments: tuple[str, ...] = setting(
+        (), RUNS, 'keyword arguments for get_jobs', metavar='NAME=VALUE',
+        word='*', python=False)
 
     # -- where, and with which key ----------------------------------------
 
-    host: Annotated[Optional[str], Setting(
-        ALL, 'where the master is', metavar='HOST[:PORT]',
-        unset=f'${ENV_HOST}, or {HOST}:{PORT}')] = None
-    key: Annotated[Optional[str], Setting(
-        ALL, 'the secret that master and slaves share', metavar='KEY',
-        unset=f'${ENV_KEY}, or one made for you on this machine')] = None
-    key_file: Annotated[Optional[str], Setting(
-        ALL, 'a file with the key in it', metavar=FILE,
-        rather='key')] = None
-    tls_cert: Annotated[Optional[str], Setting(
-        RUNS, 'serve over TLS, with this certificate',
-        metavar=FILE)] = None
-    tls_key: Annotated[Optional[str], Setting(
-        RUNS, 'the private key to it', metavar=FILE,
-        unset='in the same file')] = None
-    tls_ca: Annotated[Optional[str], Setting(
-        'slave spawn run ctl', 'speak TLS, with a master whose certificate '
-        'is signed by one in this file, or is in it', metavar=FILE)] = None
+    host: str | None = setting(
+        None, ALL, 'where the master is', metavar='HOST[:PORT]',
+        unset=f'${ENV_HOST}, or {HOST}:{PORT}')
+    key: str | None = setting(
+        None, ALL, 'the secret that master and slaves share', metavar='KEY',
+        unset=f'${ENV_KEY}, or one made for you on this machine')
+    key_file: str | None = setting(
+        None, ALL, 'a file with the key in it', metavar=FILE,
+        rather='key')
+    tls_cert: str | None = setting(
+        None, RUNS, 'serve over TLS, with this certificate',
+        metavar=FILE)
+    tls_key: str | None = setting(
+        None, RUNS, 'the private key to it', metavar=FILE,
+        unset='in the same file')
+    tls_ca: str | None = setting(
+        None, 'slave spawn run ctl',
+        'speak TLS, with a master whose certificate '
+        'is signed by one in this file, or is in it', metavar=FILE)
 
     # -- what to do, and how it is remembered -----------------------------
 
-    reset: Annotated[bool, Setting(
-        RUNS, 'forget what is finished: set state and failures aside as '
-        '.old and start over', None)] = False
-    state: Annotated[Optional[str], Setting(
-        RUNS, 'where the state is kept', metavar=FILE,
-        unset='NAME.state in the current directory')] = None
-    size: Annotated[int, Setting(
-        RUNS, 'how many jobs the queue holds', as_positive,
-        unit='jobs')] = 10_000
-    max_failures: Annotated[MaxFailures, Setting(
-        RUNS, 'stop after so many failed jobs in this start; N% counts '
+    reset: bool = setting(
+        False, RUNS,
+        'forget what is finished: set state and failures aside as '
+        '.old and start over', None)
+    state: str | None = setting(
+        None, RUNS, 'where the state is kept', metavar=FILE,
+        unset='NAME.state in the current directory')
+    size: int = setting(
+        10_000, RUNS, 'how many jobs the queue holds', as_positive,
+        unit='jobs')
+    max_failures: MaxFailures = setting(
+        MaxFailures(100), RUNS,
+        'stop after so many failed jobs in this start; N% counts '
         f'after the first {ENOUGH_JOBS} jobs', as_max_failures,
-        unit='jobs')] = MaxFailures(100)
-    retry_failed: Annotated[Union[bool, str], Setting(
-        RUNS, 'run the jobs of the failures file again, instead of '
+        unit='jobs')
+    retry_failed: bool | str = setting(
+        False, RUNS, 'run the jobs of the failures file again, instead of '
         'get_jobs; of one kind, as tm-ctl failures prints it, or of one type '
-        'of exception', as_kind, metavar='KIND', bare='')] = False
-    dry_run: Annotated[bool, Setting(
-        RUNS, 'only say what would be done, and try whether the run could be '
-        'resumed; 70 if something is not right', None)] = False
-    verify: Annotated[bool, Setting(
-        RUNS, 'call check_job (or check_jobs) instead of the handler, to see '
-        'whether every job is right; with a state of its own', None)] = False
-    twice: Annotated[bool, Setting(
-        'run', 'handle each job two times in a row, as after a crash, to see '
+        'of exception', as_kind, metavar='KIND', bare='')
+    dry_run: bool = setting(
+        False, RUNS,
+        'only say what would be done, and try whether the run could be '
+        'resumed; 70 if something is not right', None)
+    verify: bool = setting(
+        False, RUNS,
+        'call check_job (or check_jobs) instead of the handler, to see '
+        'whether every job is right; with a state of its own', None)
+    twice: bool = setting(
+        False, 'run',
+        'handle each job two times in a row, as after a crash, to see '
         'whether it can be (not whether that adds up, as += does); with '
-        '--limit or --inline', None)] = False
-    limit: Annotated[Optional[int], Setting(
-        RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')] = None
-    max_runtime: Annotated[Optional[float], Setting(
-        RUNS, 'end, resumably, after so many seconds; jobs in hand are '
-        'finished first', as_seconds, metavar='S', unit='seconds')] = None
-    total: Annotated[Optional[int], Setting(
-        RUNS, 'how many jobs get_jobs would yield from the beginning, for '
+        '--limit or --inline', None)
+    limit: int | None = setting(
+        None, RUNS, 'end, resumably, after N jobs', as_positive, unit='jobs')
+    max_runtime: float | None = setting(
+        None, RUNS, 'end, resumably, after so many seconds; jobs in hand are '
+        'finished first', as_seconds, metavar='S', unit='seconds')
+    total: int | None = setting(
+        None, RUNS,
+        'how many jobs get_jobs would yield from the beginning, for '
         'per cent and ETA', as_natural, unit='jobs',
-        unset='what count_jobs says, if there is one')] = None
-    rate: Annotated[Optional[float], Setting(
-        RUNS, f'so many {FLOOD} at most, over all slaves', as_rate, unit=FLOOD,
-        unset='as many as can be')] = None
+        unset='what count_jobs says, if there is one')
+    rate: float | None = setting(
+        None, RUNS,
+        f'so many {FLOOD} at most, over all slaves', as_rate, unit=FLOOD,
+        unset='as many as can be')
 
     # -- how it is done ---------------------------------------------------
 
-    threads: Annotated[int, Setting(
-        WORKS, 'jobs (or lists of them) at a time in each slave',
-        as_threads)] = 1
-    batch: Annotated[Optional[int], Setting(
-        WORKS, 'jobs in a list for handle_jobs', as_positive, unit='jobs',
-        unset='as many as take about a tenth of a second')] = None
-    retries: Annotated[int, Setting(
-        WORKS, 'further attempts before a job counts as failed',
-        as_natural)] = 0
-    timeout: Annotated[float, Setting(
-        'slave spawn run ctl', 'how long to look for the master', as_seconds,
-        metavar='S', unit='seconds', elsewhere={'ctl': 5.0})] = 60.0
-    job_timeout: Annotated[Optional[float], Setting(
-        KEEPS, 'end a slave of which a job takes longer, in seconds; the '
-        'job has failed', as_job_seconds, metavar='S', unit='seconds')] = None
-    max_jobs_per_slave: Annotated[Optional[int], Setting(
-        KEEPS, 'start another slave in the place of one that has done so '
-        'many jobs', as_positive, unit='jobs')] = None
-    get_jobs: Annotated[str, Setting(
-        'run', 'the function that yields jobs', metavar='NAME',
-        python=False)] = 'get_jobs'
-    handle_job: Annotated[Optional[str], Setting(
-        'run', 'the function that handles a job, or with --batch a list of '
+    threads: int = setting(
+        1, WORKS, 'jobs (or lists of them) at a time in each slave',
+        as_threads)
+    batch: int | None = setting(
+        None, WORKS,
+        'jobs in a list for handle_jobs', as_positive, unit='jobs',
+        unset='as many as take about a tenth of a second')
+    retries: int = setting(
+        0, WORKS, 'further attempts before a job counts as failed',
+        as_natural)
+    timeout: float = setting(
+        60.0, 'slave spawn run ctl',
+        'how long to look for the master', as_seconds,
+        metavar='S', unit='seconds', elsewhere={'ctl': 5.0})
+    job_timeout: float | None = setting(
+        None, KEEPS,
+        'end a slave of which a job takes longer, in seconds; the '
+        'job has failed', as_job_seconds, metavar='S', unit='seconds')
+    max_jobs_per_slave: int | None = setting(
+        None, KEEPS,
+        'start another slave in the place of one that has done so '
+        'many jobs', as_positive, unit='jobs')
+    get_jobs: str = setting(
+        'get_jobs', 'run', 'the function that yields jobs', metavar='NAME',
+        python=False)
+    handle_job: str | None = setting(
+        None, 'run',
+        'the function that handles a job, or with --batch a list of '
         'them', metavar='NAME', unset='handle_jobs, or handle_job',
-        python=False)] = None
-    inline: Annotated[bool, Setting(
-        'run', 'no slaves: all in this process and thread, for a debugger',
-        None)] = False
+        python=False)
+    inline: bool = setting(
+        False, 'run',
+        'no slaves: all in this process and thread, for a debugger',
+        None)
 
     # -- what is said of it -----------------------------------------------
 
-    no_progress: Annotated[bool, Setting(
-        RUNS, 'no status line', None)] = False
-    log_level: Annotated[str, Setting(
-        ALL, ', '.join(LEVELS), as_level, metavar='LEVEL')] = 'info'
+    no_progress: bool = setting(
+        False, RUNS, 'no status line', None)
+    log_level: str = setting(
+        'info', ALL, ', '.join(LEVELS), as_level, metavar='LEVEL')
 
     # -- of tm-ctl --------------------------------------------------------
 
-    command: Annotated[str, Setting(
-        'ctl', 'list, status, top, failures, pause, resume, rate or stop',
-        metavar='COMMAND', word='1', python=False)] = ''
-    value: Annotated[Optional[str], Setting(
-        'ctl', f'of rate: {FLOOD}, or off; of failures: the file', word='?',
-        python=False)] = None
-    json: Annotated[bool, Setting(
-        'ctl', 'what is asked for, for a script', None, python=False)] = False
-    prometheus: Annotated[bool, Setting(
-        'ctl', 'the status as metrics, in the text format', None,
-        python=False, rather='json')] = False
-    once: Annotated[bool, Setting(
-        'ctl', 'of top: print one screen', None, python=False)] = False
-    run: Annotated[Optional[str], Setting(
-        'ctl', 'the run of that name, live or over; nothing is done if '
-        'another is served at --host', metavar='NAME', python=False)] = None
+    command: str = setting(
+        '', 'ctl', 'list, status, top, failures, pause, resume, rate or stop',
+        metavar='COMMAND', word='1', python=False)
+    value: str | None = setting(
+        None, 'ctl',
+        f'of rate: {FLOOD}, or off; of failures: the file', word='?',
+        python=False)
+    json: bool = setting(
+        False, 'ctl', 'what is asked for, for a script', None, python=False)
+    prometheus: bool = setting(
+        False, 'ctl', 'the status as metrics, in the text format', None,
+        python=False, rather='json')
+    once: bool = setting(
+        False, 'ctl', 'of top: print one screen', None, python=False)
+    run: str | None = setting(
+        None, 'ctl', 'the run of that name, live or over; nothing is done if '
+        'another is served at --host', metavar='NAME', python=False)
 
 
-TABLE: Dict[str, Setting] = {
-    name: hint.__metadata__[0]
-    for name, hint in Settings.__annotations__.items()
-    if hasattr(hint, '__metadata__')}
+TABLE = dict(zip(Settings._fields[1:], _settings))     # all but `folder`
 
 
-def of_script(script: str) -> Dict[str, Setting]:
+def of_script(script: str) -> dict[str, Setting]:
     """Return the settings that a script takes: 'master', 'slave' ..."""
     return {name: setting for name, setting in TABLE.items()
             if script in setting.scripts}
@@ -235,7 +262,7 @@ def flag_of(name: str) -> str:
     return '--' + name.replace('_', '-')
 
 
-def flags(settings: Settings, script: str) -> List[str]:
+def flags(settings: Settings, script: str) -> list[str]:
     """Return what to type for a script to have these settings.
 
     Words are left out, and what is the default.

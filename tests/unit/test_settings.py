@@ -35,6 +35,10 @@ def parsed(name, *words):
         [*WORDS[name], *words])), environ={})
 
 
+def test_each_field_but_the_folder_is_a_setting():
+    assert list(TABLE) == list(Settings._fields[1:])
+
+
 # -- the parsers ----------------------------------------------------------
 
 @pytest.mark.parametrize('name', SCRIPTS)
