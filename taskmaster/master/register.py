@@ -76,7 +76,6 @@ class Register:
             log.debug('no record of this run: %s', error)
             return
         self._write()
-        self._runs.prune(machine, now)
 
     def note(self, status: Status) -> Status:
         """Take note of how the run goes; return that."""
@@ -95,6 +94,10 @@ class Register:
 
     def keep(self) -> None:
         """Write how the run goes, until it has ended."""
+        if self._runs is not None and self._record is not None:
+            # Here, as it may take a while: of 500 records all are read.
+            self._runs.prune(Machine.here(), self._clock(),
+                             self._record.start)
         ended = False
         while not ended:
             self._news.wait(self._timing.register)

@@ -29,7 +29,7 @@ log = logs.logger(__name__)
 FORMAT = 1
 FOLDER = 'runs'             # beside the user's key
 SUFFIX = '.json'
-NAME = re.compile(r'[0-9a-f]{1,64}\.json')
+NAME = r'[0-9a-f]{1,64}\.json'
 
 # Seconds that the record of a master that is gone is kept.
 KEPT = 7 * 86400.0
@@ -124,13 +124,15 @@ class Runs:
         files.replace_file(self._system, path, [
             (dumps(document, indent=1) + '\n').encode('ascii')], durable)
 
-    def read(self) -> list[Record]:
-        """Return all records, the newest first.
+    def read(self, but: str = '') -> list[Record]:
+        """Return all records, the newest first, without that of a start.
 
         What is none, or cannot be read, is left out.
         """
         found = []
         for name in self._names():
+            if name == but + SUFFIX:
+                continue
             try:
                 found.append(self._read(name))
             except (OSError, ValueError, TypeError, LookupError,
@@ -138,9 +140,12 @@ class Runs:
                 log.debug('%s is no record of a run: %s', name, error)
         return sorted(found, key=lambda record: -record.started)
 
-    def prune(self, machine: Machine, now: float) -> None:
-        """Remove what is of no use any more, and what crashes left."""
-        records = self.read()
+    def prune(self, machine: Machine, now: float, own: str = '') -> None:
+        """Remove what is of no use any more, and what crashes left.
+
+        That of the start ``own`` is of use, and not looked at.
+        """
+        records = self.read(but=own)
         kept = set(current(records, machine, now))
         for record in records:
             if record not in kept:
@@ -150,7 +155,7 @@ class Runs:
                 self._remove(name)
 
     def _names(self) -> list[str]:
-        return [name for name in self._all() if NAME.fullmatch(name)]
+        return [name for name in self._all() if re.fullmatch(NAME, name)]
 
     def _all(self) -> list[str]:
         try:

@@ -199,6 +199,20 @@ def register(folder, tmp_path):
     return one
 
 
+def test_what_is_of_no_use_any_more_keeps_no_start_waiting(
+        folder, gone, tmp_path):
+    """Of 500 records all are read, which is for the thread."""
+    folder.write(record('bb', seen=time.time() - 8 * DAY, **gone))
+    source = Source(lambda last=0: iter(()), 'migrate', '', 'migrate.state')
+    one = Register(STANDARD)
+    one.open(JobQueue(10, 'aa', 'migrate'), Recorder(
+        source, str(tmp_path / 'migrate.state')), ('127.0.0.1', 1), None)
+    assert {each.start for each in folder.read()} == {'aa', 'bb'}
+    one.end(outcome(), Status())
+    one.keep()                  # until the end, which has come
+    assert {each.start for each in folder.read()} == {'aa'}
+
+
 def outcome(code=0, **more):
     return Outcome(code, 10, 0, '/f', **more)
 
