@@ -59,9 +59,8 @@ def run(settings: Settings, timing: Timing) -> int:
         from ..slave.link import Identity, OtherWork
         from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL,
                                     ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
-                                    watch_parent)
+                                    ENV_WATCHDOG, watch_parent)
         from ..slave.slave import Slave
-        from ..slave.watchdog import find_watchdog
         from ..usercode.handler import from_target
         from ..wire.client import Connector
         from ..wire.unix import places
@@ -78,7 +77,10 @@ def run(settings: Settings, timing: Timing) -> int:
     if ENV_ID in environ:
         logs.speaker = name
     tell = watch_parent(environ, end_at_once)
-    watchdog = find_watchdog(environ)
+    watchdog = None
+    if ENV_WATCHDOG in environ:     # few have one
+        from ..slave.watchdog import find_watchdog
+        watchdog = find_watchdog(environ)
     secret, tls = key_of(settings), trust_of(settings)
     socket_path = environ.pop(ENV_SOCKET, None)
     where = ([socket_path] if socket_path

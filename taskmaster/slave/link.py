@@ -22,12 +22,12 @@ from ..wire.messages import (STOPPED, Introduction, Jobs, Over, Recall,
                              Refused, Stranger, Wait)
 from .backlog import Backlog
 from .parent import CONNECTED, FAILED, LIMITED, OVER
-from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..wire.messages import Reply
+    from .watchdog import Watchdog
 
     Connect = Callable[[], Any]
     Tell = Callable[[bytes], None]

@@ -29,6 +29,8 @@ ENV_PATH = 'TASKMASTER_PATH'
 # Whether to handle each job twice, or to check it.
 ENV_TWICE = 'TASKMASTER_TWICE'
 ENV_CHECK = 'TASKMASTER_CHECK'
+# The watchdog, where there is one.
+ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'
 
 # What a child may tell; one that exits without is not believed.
 CONNECTED, OVER, RETIRED = b'+', b'.', b'-'

@@ -19,13 +19,13 @@ from ..usercode.handler import Handler
 from .backlog import Backlog
 from .link import Identity, LinkLoop
 from .parent import RETIRED
-from .watchdog import Watchdog
 from .workers import Workers
 
 if TYPE_CHECKING:
     from typing import Callable
 
     from .link import Connect, Tell
+    from .watchdog import Watchdog
 
 
 class Slave:

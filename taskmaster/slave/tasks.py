@@ -19,13 +19,13 @@ from ..usercode.loop import Guarded, Loop
 from ..usercode.tools import AsyncTools
 from .backlog import Backlog
 from .chunk import Chunk
-from .watchdog import BEATS, Watchdog
 from .ways import ChunkWays
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection
 
     from ..usercode.signature import Function
+    from .watchdog import Watchdog
 
 
 class Tasks:
@@ -92,7 +92,7 @@ class Tasks:
         try:
             while True:
                 watchdog.begin(0, 0, 0)
-                await asyncio.sleep(watchdog.limit / BEATS)
+                await asyncio.sleep(watchdog.every)
         finally:
             watchdog.end(0)
 

@@ -20,12 +20,10 @@ import time
 from ..records import TYPE_CHECKING
 from ..storage.files import write_all
 from ..wire.fields import Range
+from .parent import ENV_WATCHDOG
 
 if TYPE_CHECKING:
     from typing import Callable, MutableMapping
-
-# In a child's environment: the watchdog, where there is one.
-ENV_WATCHDOG = 'TASKMASTER_WATCHDOG'
 
 # So many signs of life a slave gives in the time that a job may take.
 BEATS = 8
@@ -49,6 +47,7 @@ class Watchdog:
         self._lock = threading.Lock()       # of this process
         self._slots = (len(self._map) - HEAD.size) // SLOT.size
         self.limit: float = HEAD.unpack_from(self._map)[0]
+        self.every = self.limit / BEATS     # seconds between two beats
 
     def begin(self, slot: int, first: int, last: int) -> None:
         with self._lock:

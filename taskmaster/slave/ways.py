@@ -8,12 +8,12 @@ from ..records import TYPE_CHECKING
 from ..usercode.tools import Ending
 from .backlog import Backlog
 from .chunk import Chunk
-from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ..usercode.signature import Function
+    from .watchdog import Watchdog
 
 
 class ChunkWays:

@@ -18,11 +18,12 @@ from ..usercode.alarms import Alarms
 from ..usercode.handler import Handler
 from .backlog import Backlog
 from .chunk import Chunk
-from .watchdog import BEATS, Watchdog
 from .ways import ChunkWays
 
 if TYPE_CHECKING:
     from typing import Callable
+
+    from .watchdog import Watchdog
 
 
 class Workers:
@@ -110,5 +111,5 @@ class Workers:
 
     def _beat(self, watchdog: Watchdog, ended: threading.Event) -> None:
         """Tell the supervisor that no job holds the GIL."""
-        while not ended.wait(watchdog.limit / BEATS):
+        while not ended.wait(watchdog.every):
             watchdog.beat()

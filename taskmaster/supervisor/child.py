@@ -23,8 +23,9 @@ from ..service import Service
 from ..settings import ENV_KEY, ENV_PARENT, Settings, flags
 from ..slave import watchdog
 from ..slave.parent import (ENV_AFTER, ENV_CHECK, ENV_ID, ENV_LOCAL, ENV_NEWS,
-                            ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE)
-from ..slave.watchdog import ENV_WATCHDOG, Watchdog
+                            ENV_PATH, ENV_QUOTA, ENV_SOCKET, ENV_TWICE,
+                            ENV_WATCHDOG)
+from ..slave.watchdog import Watchdog
 from ..text import printable
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
