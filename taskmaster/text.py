@@ -72,6 +72,8 @@ def counted(number: int | str, thing: str) -> str:
 
 def quoted(word: str) -> str:
     """Return a word as it is to be typed in a shell."""
+    if word.isalnum() and word.isascii():
+        return word
     import shlex        # few need it
     return shlex.quote(word)
 

@@ -11,7 +11,7 @@ may hang too.  Whatever unforeseen comes out of any of them ends the run.
 
 from __future__ import annotations
 
-import secrets
+import os
 import signal
 import threading
 import time
@@ -66,7 +66,7 @@ class Master:
         self.speaks_last = True     # nobody else calls `finished`
         self._ended_as: Outcome | None = None
         self.saved = lambda: recorder.saved     # up to where; it waits not
-        self.queue = JobQueue(settings.size, secrets.token_hex(8),
+        self.queue = JobQueue(settings.size, os.urandom(8).hex(),
                               recorder.source.name,
                               settings.max_failures.reached,
                               changed=self._changed, timing=timing)

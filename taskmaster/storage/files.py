@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     System = Any
 
-_TEMP = re.compile(r'\.[0-9a-f]{8}\.tmp')
+_TEMP = r'\.[0-9a-f]{8}\.tmp'
 
 # Opening a FIFO does not wait for its other end, and a link is no file.
 PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -204,7 +204,8 @@ def remove_leftovers(system: System, path: str) -> None:
     """Remove what a crash in ``replace_file`` left; for the lock's holder."""
     folder, name = os.path.split(path)
     for other in system.listdir(folder):
-        if other.startswith(name) and _TEMP.fullmatch(other[len(name):]):
+        if (other.startswith(name)
+                and re.fullmatch(_TEMP, other[len(name):])):
             left = os.path.join(folder, other)
             with contextlib.suppress(NotOurs):
                 check_ours(left)

@@ -12,7 +12,6 @@ parent, which forwards it.
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import threading
 import time
@@ -238,7 +237,7 @@ class Supervisor:
     def _keep_one(self, slot: Slot) -> int:
         """Return the exit code that counts for this slot."""
         while not self._no_more:
-            id = secrets.token_hex(8)
+            id = os.urandom(8).hex()
             end = self._run(slot, id)
             self.told.update(end.told)
             step = slot.ended(id, end, self._no_more)

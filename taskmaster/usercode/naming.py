@@ -10,7 +10,7 @@ from json import dumps
 
 from ..errors import UsageError
 from ..records import TYPE_CHECKING
-from ..text import safe_repr
+from ..text import quoted, safe_repr
 
 if TYPE_CHECKING:
     from typing import Any, Sequence
@@ -27,9 +27,7 @@ def run_name(name: str, function: str, arguments: dict[str, str],
     The same run has the same name in whatever order its arguments come.
     """
     words = [name if function == default else f'{name}:{function}']
-    if arguments:
-        import shlex    # most runs have none
-    words += [f'{key}={shlex.quote(value)}'
+    words += [f'{key}={quoted(value)}'
               for key, value in sorted(arguments.items())]
     return ' '.join(words)
 

@@ -30,15 +30,15 @@ KEY_BYTES = 4096
 
 # As `openssl rand -hex 32` makes them; and as `secrets.token_urlsafe(32)`
 # does, which has digits, small and capital letters, but for one in 1,000.
-HEX = re.compile(rb'[0-9a-fA-F]{64,}')
-TOKEN = re.compile(rb'(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{43,}')
+HEX = rb'[0-9a-fA-F]{64,}'
+TOKEN = rb'(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{43,}'
 
 # Of scrypt: 16 MiB, and 48 ms on a machine of 2020.
 COST = {'n': 1 << 14, 'r': 8, 'p': 1}
 SALT = b'taskmaster 2'
 
 # A key that was stretched already, for a child.
-STRETCHED = re.compile(rb'scrypt:[0-9a-f]{64}')
+STRETCHED = rb'scrypt:[0-9a-f]{64}'
 
 # Where the key may be a pipe: what the shell makes of <(pass show key).
 OWN_DESCRIPTORS = '/dev/fd/', '/proc/self/fd/', '/dev/stdin'
@@ -63,8 +63,8 @@ def can_be_guessed(key: bytes) -> bool:
 
     Its text alone decides, as both sides must come to the same answer.
     """
-    return not (HEX.fullmatch(key) or TOKEN.fullmatch(key)
-                or STRETCHED.fullmatch(key))
+    return not any(re.fullmatch(form, key)
+                   for form in (HEX, STRETCHED, TOKEN))
 
 
 def stretched(key: bytes) -> bytes:
