@@ -18,7 +18,7 @@ from .console.output import print_line
 from .errors import ConfigError, OperatorError, UsageError
 from .logs import logger
 from .master.lease_size import Weight
-from .master.making import state_path
+from .master.recorder import state_path
 from .records import TYPE_CHECKING
 from .service import Service
 from .settings import Settings

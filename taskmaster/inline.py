@@ -7,7 +7,6 @@ inline one with slaves.
 
 from __future__ import annotations
 
-import asyncio
 import bdb
 import os
 import pickle
@@ -23,9 +22,8 @@ from .console.progress import Progress
 from .console.summary import Outcome, Summary
 from .errors import (EX_FAILED_JOBS, SaveError, TaskmasterError,
                      TooManyFailures, UsageError)
-from .master.making import make_recorder
 from .master.pieces import FailedJob
-from .master.recorder import Recorder
+from .master.recorder import Recorder, make_recorder
 from .records import TYPE_CHECKING
 from .settings import Settings
 from .slave.chunk import Chunk, Lease
@@ -146,6 +144,7 @@ class Inline:
                                    _Ways(self, chunk, time.sleep))
 
     async def _work_async(self) -> None:
+        import asyncio      # it takes a while, and few handlers are `async`
         async with self._handler.set_up_async() as tools:
             for chunk in self._chunks():
                 await self._handler.work_async(

@@ -1,21 +1,20 @@
-"""A master, and what it keeps on disk, as the settings want them."""
+"""A master as the settings want it."""
 
 from __future__ import annotations
 
-import os
 import socket
 
 from .. import logs
 from ..address import HOST, Address, is_loopback
 from ..console.progress import Progress
-from ..errors import ConfigError, UsageError
+from ..errors import UsageError
 from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..timing import STANDARD, Timing
 from ..usercode.source import Source
 from ..wire.fields import RUN_NAME
 from .master import Master
-from .recorder import Recorder, RetryRecorder
+from .recorder import make_recorder
 
 if TYPE_CHECKING:
     from ..wire.tls import Context
@@ -43,26 +42,6 @@ def make_master(source: Source, address: Address, key: bytes,
             socket.gethostname())
     return Master(make_recorder(source, settings), address, key, progress,
                   settings, any_port, tls, timing)
-
-
-def state_path(source: Source, settings: Settings) -> str:
-    """Return where the state of a run is kept.
-
-    Raises ConfigError where there is no current folder to keep it in.
-    """
-    path = os.path.join(settings.folder, settings.state or source.state_name)
-    if not os.path.isabs(path):
-        raise ConfigError('the current directory has been removed; go to '
-                          'another, or give the state a place with --state')
-    return os.path.normpath(path)
-
-
-def make_recorder(source: Source, settings: Settings) -> Recorder:
-    """What goes through the source, or through the failures of before."""
-    path = state_path(source, settings)
-    failed = settings.retry_failed
-    return (RetryRecorder(source, path, None if failed is True else failed)
-            if failed else Recorder(source, path, settings.reset))
 
 
 def _tls(settings: Settings) -> Context | None:

@@ -7,12 +7,14 @@ what became of each.  One thread at a time (the saver's, once a run goes on).
 
 from __future__ import annotations
 
+import os
 import time
 
 from .. import logs
 from ..console.summary import Retried
-from ..errors import NothingToDo, OperatorError, UsageError
+from ..errors import ConfigError, NothingToDo, OperatorError, UsageError
 from ..records import TYPE_CHECKING
+from ..settings import Settings
 from ..storage.codec import encode_key, same
 from ..storage.failures import MISSING, Failure, FailuresFile
 from ..storage.state import Checkpoint, StateFile
@@ -334,6 +336,26 @@ class RetryRecorder(Recorder):
 
     def _number(self, job: FailedJob) -> int:
         return self._numbers[job.number - 1]
+
+
+def state_path(source: Source, settings: Settings) -> str:
+    """Return where the state of a run is kept.
+
+    Raises ConfigError where there is no current folder to keep it in.
+    """
+    path = os.path.join(settings.folder, settings.state or source.state_name)
+    if not os.path.isabs(path):
+        raise ConfigError('the current directory has been removed; go to '
+                          'another, or give the state a place with --state')
+    return os.path.normpath(path)
+
+
+def make_recorder(source: Source, settings: Settings) -> Recorder:
+    """What goes through the source, or through the failures of before."""
+    path = state_path(source, settings)
+    failed = settings.retry_failed
+    return (RetryRecorder(source, path, None if failed is True else failed)
+            if failed else Recorder(source, path, settings.reset))
 
 
 def _beside(state: str) -> str:

@@ -204,7 +204,7 @@ def remove_leftovers(system: System, path: str) -> None:
     """Remove what a crash in ``replace_file`` left; for the lock's holder."""
     folder, name = os.path.split(path)
     for other in system.listdir(folder):
-        if (other.startswith(name)
+        if (other.startswith(name) and other.endswith('.tmp')
                 and re.fullmatch(_TEMP, other[len(name):])):
             left = os.path.join(folder, other)
             with contextlib.suppress(NotOurs):

@@ -130,9 +130,7 @@ class Runs:
         What is none, or cannot be read, is left out.
         """
         found = []
-        for name in self._names():
-            if name == but + SUFFIX:
-                continue
+        for name in self._names(but):
             try:
                 found.append(self._read(name))
             except (OSError, ValueError, TypeError, LookupError,
@@ -154,8 +152,9 @@ class Runs:
             if name.endswith('.tmp') and self._age(name, now) > KEPT:
                 self._remove(name)
 
-    def _names(self) -> list[str]:
-        return [name for name in self._all() if re.fullmatch(NAME, name)]
+    def _names(self, but: str) -> list[str]:
+        return [name for name in self._all()
+                if name != but + SUFFIX and re.fullmatch(NAME, name)]
 
     def _all(self) -> list[str]:
         try:

@@ -64,7 +64,7 @@ def can_be_guessed(key: bytes) -> bool:
     Its text alone decides, as both sides must come to the same answer.
     """
     return not any(re.fullmatch(form, key)
-                   for form in (HEX, STRETCHED, TOKEN))
+                   for form in (HEX, TOKEN, STRETCHED))
 
 
 def stretched(key: bytes) -> bytes:
