@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from ..console.kinds import OTHERS, Kinds
+from ..console.kinds import OTHERS, Kinds, differ, differing
 from ..console.output import print_line, to_stderr
 from ..errors import TaskmasterError, Unreachable, UsageError
 from ..records import TYPE_CHECKING
@@ -92,7 +92,11 @@ def _lines(found: Failures) -> list[str]:
     for place, kind in enumerate(found.kinds):
         said += ['', f"{kind['count']} x {kind['kind']} (first key "
                      f"{kind['first_key']}, last {kind['last_key']})"]
+        messages = kind['messages']
+        said += differing(kind['count'], messages)
         if place < TRACEBACKS:
+            if kind['traceback'] and differ(messages):
+                said.append(f"  the traceback of key {kind['first_key']}:")
             said += ['    ' + line
                      for line in kind['traceback'].splitlines()]
     said += ['', 'when the cause is mended and the run is over, start it '

@@ -3,6 +3,8 @@
 So `bad 500` and `bad 1000` are one, and the same error in two places is two.
 The line is the innermost of the traceback that is neither the standard
 library's nor of an installed package: ``ValueError at migrate.py:12``.
+What the errors of one kind say may have several causes: so messages that
+differ in more than numbers are counted each.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ MOST = 50
 OTHERS = 'others'
 # Characters of the traceback that a kind keeps: of its first job.
 TRACEBACK = 5000
+# Messages of a kind told apart, what comes after is counted together; those
+# of them that are shown, the most frequent; and the characters of one.
+MESSAGES, SHOWN, LENGTH = 20, 3, 200
 
 # Where code is that is not the operator's.
 _THEIRS = re.compile(r'/(?:site|dist)-packages/|/lib(?:64)?/python\d')
@@ -29,6 +34,8 @@ _LIBRARY = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
 _FRAME = '  File "'
 _GROUP = '  | '          # before it, where a group of exceptions was raised
 _WORD = re.compile(r'[^\W\d][\w.]*')
+_ADDRESS = re.compile('0x[0-9a-fA-F]+')
+_NO_DIGITS = dict.fromkeys(map(ord, '0123456789'))
 
 
 class Failed(Protocol):
@@ -54,29 +61,91 @@ class Recorded(Failed, Protocol):
     def cause(self) -> str: ...
 
 
+class Message:
+    """What errors of a kind say, numbers aside, and how many of them."""
+
+    __slots__ = ('count', 'number', 'key', 'text', 'varies')
+
+    def __init__(self, text: str, first: Failed):
+        self.count = 0
+        self.number, self.key = first.number, first.key     # of the first
+        self.text = text                                    # of the first
+        self.varies = False             # others have other numbers in it
+
+    def add(self, text: str, failure: Failed) -> None:
+        self.count += 1
+        if text != self.text:
+            self.varies = True
+        if failure.number < self.number:
+            self.number, self.key = failure.number, failure.key
+            self.text = text
+
+    def report(self) -> dict[str, Any]:
+        """Return it as JSON has it: see `Kinds.report`."""
+        return {'message': short(self.text, LENGTH), 'count': self.count,
+                'key': self.key, 'varies': self.varies}
+
+
 class Kind:
     """How many jobs have failed in one way, and which."""
 
     __slots__ = ('name', 'count', 'first', 'last', 'first_key', 'last_key',
-                 'error', 'traceback')
+                 'error', 'traceback', '_messages')
 
     def __init__(self, name: str, first: Failed):
         self.name = name
         self.count = 0
         self.first = self.last = first.number
         self.first_key = self.last_key = first.key
-        self.error = first.error            # of the first, one line
-        self.traceback = first.traceback[-TRACEBACK:]
+        # Of the first, too.
+        self.error, self.traceback = first.error, first.traceback[-TRACEBACK:]
+        self._messages: dict[str, Message] = {}
 
-    def line(self) -> str:
-        """Return it for a person: ``2 x KeyError at m.py:3: 'age' (…)``."""
-        message = self.error.partition(': ')[2]
-        said = (f': {short(message)}'
-                if message and self.error != self.name else '')
+    def add(self, failure: Failed) -> None:
+        """Count one more."""
+        self.count += 1
+        # In the order of the source, whatever came first.
+        if failure.number >= self.last:
+            self.last, self.last_key = failure.number, failure.key
+        elif failure.number < self.first:
+            self.first, self.first_key = failure.number, failure.key
+            self.error = failure.error
+            self.traceback = failure.traceback[-TRACEBACK:]
+        text = self._text(failure.error)
+        like = (_ADDRESS.sub('', text) if '0x' in text else text).translate(
+            _NO_DIGITS)
+        message = self._messages.get(like)
+        if message is None:
+            if len(self._messages) >= MESSAGES:
+                return
+            message = self._messages[like] = Message(text, failure)
+        message.add(text, failure)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return those told apart, as `Kinds.report`."""
+        return [message.report() for message in sorted(
+            [*self._messages.values()], key=lambda message: -message.count)]
+
+    def lines(self) -> list[str]:
+        """Return it for a person: ``2 x KeyError at m.py:3: 'age' (…)``.
+
+        Where the messages differ there is a line for each of the most
+        frequent.
+        """
         keys = (f'key {short(self.first_key, 40)}' if self.count == 1 else
                 f'keys {short(self.first_key, 40)} to '
                 f'{short(self.last_key, 40)}')
-        return f'{self.count} x {self.name}{said} ({keys})'
+        messages = self.messages()
+        first = 'first: ' if differ(messages) else ''
+        said = ('' if self.error == self.name
+                else short(self._text(self.error), LENGTH))
+        return [f'{self.count} x {self.name}{said and f": {first}{said}"} '
+                f'({keys})', *differing(self.count, messages)]
+
+    def _text(self, error: str) -> str:
+        """Return the message, of `ValueError: bad 500` what is not a type."""
+        return (error if self.name == OTHERS
+                else error.partition(': ')[2])[:LENGTH]
 
 
 class Kinds:
@@ -96,12 +165,7 @@ class Kinds:
             if len(self._kinds) >= MOST:
                 name = OTHERS
             kind = self._kinds.setdefault(name, Kind(name, failure))
-        kind.count += 1
-        # In the order of the source, whatever came first.
-        if failure.number >= kind.last:
-            kind.last, kind.last_key = failure.number, failure.key
-        elif failure.number < kind.first:
-            kind.first, kind.first_key = failure.number, failure.key
+        kind.add(failure)
         self.count += 1
         return kind
 
@@ -109,16 +173,44 @@ class Kinds:
         """Return the kinds, the most frequent first."""
         return sorted([*self._kinds.values()], key=lambda kind: -kind.count)
 
-    def report(self, tracebacks: bool = False) -> list[dict[str, Any]]:
+    def report(self, more: bool = False) -> list[dict[str, Any]]:
         """Return them as JSON has them, the most frequent first.
 
         Each with `kind`, `count` (of jobs), `first_key` and `last_key`, and
-        for ``tracebacks`` with `traceback`, that of the first.
+        for ``more`` with `traceback`, that of the first, and `messages`, the
+        most frequent first: `message`, of the first of them, whose key is
+        `key`; `count`; and `varies`, whether others have other numbers in it.
         """
         return [{'kind': kind.name, 'count': kind.count,
                  'first_key': kind.first_key, 'last_key': kind.last_key,
-                 **({'traceback': kind.traceback} if tracebacks else {})}
+                 **({'traceback': kind.traceback,
+                     'messages': kind.messages()} if more else {})}
                 for kind in self.frequent()]
+
+
+def differ(messages: list[dict[str, Any]]) -> bool:
+    """Return whether that of one job is not that of all."""
+    return len(messages) > 1 or any(each['varies'] for each in messages)
+
+
+def differing(count: int, messages: list[dict[str, Any]]) -> list[str]:
+    """Return a line each for messages, of ``count`` jobs, that differ.
+
+    ``8 x no such user (first key 4711)``; nothing where there is but one.
+    """
+    if len(messages) < 2:
+        return []
+    shown = messages[:SHOWN]
+    said = []
+    for message in shown:
+        one = message['count'] == 1 or message['varies']
+        said.append(f"  {message['count']} x "
+                    f"{'first: ' if message['varies'] else ''}"
+                    f"{message['message'] or 'no message'}"
+                    f" ({'' if one else 'first '}key "
+                    f"{short(message['key'], 40)})")
+    left = count - sum(message['count'] for message in shown)
+    return said + ([f'  {left} x others'] if left else [])
 
 
 def kind_of(error: str, traceback: str = '') -> str:

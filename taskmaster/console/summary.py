@@ -94,7 +94,8 @@ class Summary:
                 log.warning('failed: job %d: %s%s', failure.number,
                             failure.error, cause)
             elif kind.count in AGAIN:
-                log.warning('failed: %s', kind.line())
+                for line in kind.lines():
+                    log.warning('failed: %s', line)
 
     @property
     def by_kind(self) -> list[dict[str, Any]]:
@@ -135,7 +136,8 @@ class Summary:
                      outcome.twice, by)
         kinds = self._frequent()
         for kind in kinds[:FREQUENT]:
-            log.info('failed: %s', kind.line())
+            for line in kind.lines():
+                log.info('failed: %s', line)
         if len(kinds) > FREQUENT:
             log.info('and %s more; tm-ctl failures %s has all',
                      counted(len(kinds) - FREQUENT, 'kind'),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .fields import Check
 
-PROTOCOL = 4                # raised by every change of what is said here
+PROTOCOL = 5                # raised by every change of what is said here
 
 COMPLETE, STOPPED, FAILED, LIMITED = ENDS = (
     'complete', 'stopped', 'failed', 'limited')
@@ -61,7 +61,7 @@ ID = 100                    # characters; ours have 16
 TIMES = 20                  # samples of job times in a report
 SLAVES = 100_000            # more than any master has
 RATES = 1000                # of the last minutes
-KINDS = 10_000              # of failures
+KINDS = 10_000              # of failures, or what one of them said
 SLOWEST = 100               # jobs that are named
 
 
@@ -321,9 +321,13 @@ STATUS: dict[str, Check] = {
     'slave_count': _count, 'in_hand': _count,
     'slaves': lambda value: [record(_SLAVE, slave)
                              for slave in items(value, SLAVES)]}
+_MESSAGE: dict[str, Check] = {
+    'message': line, 'count': _count, 'key': line, 'varies': flag}
 _FAILURES: dict[str, Check] = {
     'kind': line, 'count': _count, 'first_key': line, 'last_key': line,
-    'traceback': partial(text, limit=TRACEBACK)}
+    'traceback': partial(text, limit=TRACEBACK),
+    'messages': lambda value: [record(_MESSAGE, message)
+                               for message in items(value, KINDS)]}
 # What a refusal may end a process with: a 0 would be a success.
 REFUSALS = {kind.exit_code for kind in (
     VersionMismatch, KeyRefused, ConfigError)}

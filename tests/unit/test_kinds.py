@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from taskmaster.console.kinds import (MOST, OTHERS, TRACEBACK, Kinds, is_of,
-                                      kind_of, type_of)
+from taskmaster.console.kinds import (LENGTH, MESSAGES, MOST, OTHERS, SHOWN,
+                                      TRACEBACK, Kinds, is_of, kind_of,
+                                      type_of)
 from taskmaster.text import summary, traceback_of
 
 Failure = namedtuple('Failure', 'key error traceback number', defaults=[0])
@@ -124,7 +125,9 @@ def test_counts_keys_and_the_first_traceback():
         3, '5', '7')
     assert 'bad 5' in first['traceback'] and 'bad 7' not in first['traceback']
     assert list(first) == ['kind', 'count', 'first_key', 'last_key',
-                           'traceback']
+                           'traceback', 'messages']
+    assert first['messages'] == [
+        {'message': 'bad 5', 'count': 3, 'key': '5', 'varies': True}]
     assert second['count'] == 1 and kinds.count == 4
     assert list(kinds.report()[0]) == ['kind', 'count', 'first_key',
                                        'last_key']
@@ -133,14 +136,64 @@ def test_counts_keys_and_the_first_traceback():
 def test_the_line_for_a_person():
     kinds = Kinds([failed(bad, 5, key='5')])
     place = f'{HERE}:{line_of(bad)}'
-    assert [k.line() for k in kinds.frequent()] == [
-        f'1 x ValueError at {place}: bad 5 (key 5)']
-    kinds.add(failed(bad, 7, key='7'))
-    assert [k.line() for k in kinds.frequent()] == [
-        f'2 x ValueError at {place}: bad 5 (keys 5 to 7)']
+    assert lines(kinds) == [f'1 x ValueError at {place}: bad 5 (key 5)']
+    kinds.add(failed(bad, 5, key='7'))
+    assert lines(kinds) == [f'2 x ValueError at {place}: bad 5 (keys 5 to 7)']
+    kinds.add(failed(bad, 7, key='8'))
+    assert lines(kinds) == [
+        f'3 x ValueError at {place}: first: bad 5 (keys 5 to 8)']
     kinds = Kinds([Failure('1', 'took longer than --job-timeout', '')])
-    assert kinds.frequent()[0].line() == (
-        '1 x took longer than --job-timeout (key 1)')
+    assert lines(kinds) == ['1 x took longer than --job-timeout (key 1)']
+
+
+def lines(kinds):
+    """What a person is told of the most frequent one."""
+    return kinds.frequent()[0].lines()
+
+
+def at(number, message, key=None):
+    """A failure at one line of code."""
+    return Failure(key or str(number), f'AttributeError: {message}',
+                   '  File "/srv/m.py", line 18, in f\n    job.lower()\n'
+                   f'AttributeError: {message}\n', number)
+
+
+def test_two_causes_in_one_line_of_code_are_both_told():
+    """And neither is told as that of all; with whom to look at."""
+    none, digits = (f"{what!r} object has no attribute 'lower'"
+                    for what in ('NoneType', 'int'))
+    kinds = Kinds([at(3, digits), *(at(n, none) for n in range(10, 17)),
+                   at(2, none), at(20, digits)])
+    assert lines(kinds) == [
+        f'10 x AttributeError at m.py:18: first: {none} (keys 2 to 20)',
+        f'  8 x {none} (first key 2)', f'  2 x {digits} (first key 3)']
+    # Of the first of the source, as its key is.
+    report, = kinds.report(True)
+    assert none in report['traceback'] and report['first_key'] == '2'
+    assert report['messages'] == [
+        {'message': none, 'count': 8, 'key': '2', 'varies': False},
+        {'message': digits, 'count': 2, 'key': '3', 'varies': False}]
+
+
+def test_numbers_alone_make_no_other_message():
+    kinds = Kinds(at(n, f'{n} <x.Y object at 0x7{n:x}f>') for n in (9, 10, 11))
+    assert lines(kinds) == [
+        '3 x AttributeError at m.py:18: first: 9 <x.Y object at 0x79f> (keys 9'
+        ' to 11)']
+    kinds.add(at(5, 'gone', key='e'))
+    assert lines(kinds)[1:] == [
+        '  3 x first: 9 <x.Y object at 0x79f> (key 9)', '  1 x gone (key e)']
+    assert lines(Kinds([at(1, ''), at(2, 'gone')]))[1] == (
+        '  1 x no message (key 1)')
+
+
+def test_messages_that_all_differ_take_no_memory_and_few_lines():
+    kinds = Kinds(at(n, chr(0x100 + n) * 10_000) for n in range(1000))
+    head, *told, others = lines(kinds)
+    assert len(told) == SHOWN and others == f'  {1000 - SHOWN} x others'
+    report, = kinds.report(True)
+    assert len(report['messages']) == MESSAGES
+    assert all(len(each['message']) <= LENGTH for each in report['messages'])
 
 
 def test_kinds_that_all_differ_take_no_memory():
@@ -173,4 +226,4 @@ def test_a_group_of_errors():
 def test_the_first_and_the_last_are_of_the_source_not_of_the_reports():
     kinds = Kinds(Failure(str(n), 'lost with its slave 3 times', '', n)
                   for n in (500, 111, 7777, 5000))
-    assert kinds.frequent()[0].line().endswith('(keys 111 to 7777)')
+    assert lines(kinds)[0].endswith('(keys 111 to 7777)')

@@ -51,7 +51,8 @@ def test_a_word_too_many(capsys):
 
 def kinds(*names):
     return [{'kind': name, 'count': 2, 'first_key': '1', 'last_key': '2',
-             'traceback': 'Traceback ...\n'} for name in names]
+             'traceback': 'Traceback ...\n', 'messages': []}
+            for name in names]
 
 
 def test_each_kind_can_be_pasted_into_a_shell():
@@ -68,6 +69,22 @@ def test_each_kind_can_be_pasted_into_a_shell():
     one, = kinds('KeyError')
     assert failures._lines(Failures('f', [{**one, 'count': 1}]))[0] == (
         '1 failed job of 1 kind in f')
+
+
+def test_messages_that_differ_are_listed_and_whose_the_traceback_is():
+    one, = kinds('KeyError at m.py:3')
+    same = {'message': "'age'", 'count': 2, 'key': '1', 'varies': False}
+    alike = failures._lines(Failures('f', [{**one, 'messages': [same]}]))
+    assert alike[2:4] == ['2 x KeyError at m.py:3 (first key 1, last 2)',
+                          '    Traceback ...']
+    differ = [{**same, 'count': 1}, {**same, 'message': "'x'", 'count': 1,
+                                     'key': '2'}]
+    assert failures._lines(Failures('f', [{**one, 'messages': differ}]))[
+        3:7] == ["  1 x 'age' (key 1)", "  1 x 'x' (key 2)",
+                 '  the traceback of key 1:', '    Traceback ...']
+    varies = [{**same, 'varies': True}]
+    assert failures._lines(Failures('f', [{**one, 'messages': varies}]))[
+        3] == '  the traceback of key 1:'
 
 
 @pytest.mark.parametrize('host, note', [
