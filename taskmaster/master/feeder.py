@@ -23,7 +23,7 @@ from ..usercode.source import (after_last, may_change, opened, raised,
 from ..wire.messages import PICKLE
 from .jobqueue import JobQueue
 from .lease_size import QUEUE_BYTES
-from .ready import repeated
+from .ready import are_ints, repeated
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
@@ -71,9 +71,10 @@ class Feeder(Service):
     def _run(self) -> None:
         source: Any = None
         try:
-            source = opened(self._source)
-            jobs = after_last(source, self._skip, self._limit)
-            first = next(jobs, _NONE)
+            jobs = source = opened(self._source)
+            first = next(after_last(source, self._skip), _NONE)
+            if self._limit is not None:
+                jobs = islice(source, self._limit - 1)
             job, size = _copied(first)
             self._queue.weight.observe(1, size)
         except BaseException as error:
@@ -125,7 +126,14 @@ class Feeder(Service):
                         left = sample = min(2 * sample, SAMPLE)
                         # Of light ones nothing is to be learned.
                         if type(previous) is int and weight.each <= light:
-                            continue
+                            if piece >= SAMPLE:
+                                if self._ints(page, jobs, room):
+                                    break
+                                began, fed = time.monotonic(), len(page)
+                                previous = page[-1]
+                                piece //= 2     # it may be slow by now
+                            if type(previous) is int:
+                                continue
                         size = _size(previous)
                         if size > light or weight.each > light:
                             weight.observe(1, size)
@@ -162,17 +170,47 @@ class Feeder(Service):
         sees them when the lock is next let go of, at the latest after a
         `Timing.tick`: so this is for a source that is quick.
         """
-        ready, start = self._queue.ready, len(page)
-        ready.unsure = start
+        start = len(page)
+        self._queue.ready.unsure = start
         try:
             page.extend(compress(islice(jobs, count), self._tickets))
         finally:        # also before the source has raised
-            again = repeated(page, start, len(page))
-            if again is not None:
-                job = page[again]
-                del page[again:]        # nobody was given them
-                raise same_again(job)
-            ready.unsure = None
+            self._look(page, start)
+
+    def _ints(self, page: list[Any], jobs: Iterator[Any], room: int) -> bool:
+        """Feed some again and again, while they are ints, and quick.
+
+        A source of ints yields as fast as we can be.  Return whether it has
+        ended.
+        """
+        queue, hungry = self._queue, self._queue.waiters.hungry
+        ready, extend, tickets = queue.ready, page.extend, self._tickets
+        fed = upto = len(page)
+        began = time.monotonic()
+        try:
+            while fed + SAMPLE <= room and not (hungry or queue.closed):
+                ready.unsure = fed
+                upto = fed + SAMPLE
+                extend(compress(islice(jobs, SAMPLE), tickets))
+                if not are_ints(page[fed:]):
+                    break
+                fed = len(page)
+                now = time.monotonic()
+                if fed < upto or now - began > QUICK:
+                    break
+                began = now
+        finally:
+            self._look(page, fed)
+        return len(page) < upto
+
+    def _look(self, page: list[Any], start: int) -> None:
+        """Raise if one that may change came twice running, from there on."""
+        again = repeated(page, start, len(page))
+        if again is not None:
+            job = page[again]
+            del page[again:]            # nobody was given them
+            raise same_again(job)
+        self._queue.ready.unsure = None
 
     def _wake(self) -> None:
         if forks.is_child():

@@ -86,6 +86,7 @@ class JobQueue:
         """
         page: list[Any] = []
         with self._lock:
+            self._ledger.ready.close()
             if self.qsize() >= self._most():
                 self._wanted = True
                 while not self.closed and not self._has_room():
@@ -94,11 +95,13 @@ class JobQueue:
             if self.closed:
                 return page, 0
             self._ledger.ready.extend(page)
-            # A page lives as long as the last job of it, so not too many;
-            # but one, though jobs may weigh more than a moment ago: 0 would
-            # be taken for the end.
+            # A page lives as long as the last job of it, so not too many,
+            # unless they go out in one lease.  But one, though jobs may
+            # weigh more than a moment ago: 0 would be taken for the end.
             most = self._most()
-            return page, max(1, min(most - self.qsize(), -(-most // PAGES)))
+            lease = self.weight.most() if self.weight.each else 0
+            return page, max(1, min(most - self.qsize(),
+                                    max(-(-most // PAGES), lease)))
 
     def put(self, job: Any) -> bool:
         """Wait for room and add a job; False when the queue is closed."""

@@ -38,10 +38,14 @@ class Ready:
 
     def extend(self, jobs: list[Any]) -> None:
         """Add a list, which may grow until the next one is added."""
-        if self._lists:
-            self._older += len(self._newest)
+        self.close()
         self._lists.append(jobs)
         self._newest = jobs
+
+    def close(self) -> None:
+        """The newest list grows no more: a lease may have it as it is."""
+        self._older += len(self._newest)
+        self._newest = []
 
     def take(self, count: int) -> list[Any]:
         """Return the first ``count`` of the jobs; there are as many.
@@ -54,7 +58,10 @@ class Ready:
             more = self._slice(count - len(jobs))
             if not more and self._lists[0] is self._newest:
                 break
-            jobs += more
+            if jobs:
+                jobs += more
+            else:
+                jobs = more
         if jobs:
             self.leased += len(jobs)
             self.before = jobs[-1]
@@ -88,15 +95,19 @@ def repeated(jobs: list[Any], start: int, stop: int) -> int | None:
 
     From ``start``, which is above 0, to ``stop``.
     """
-    if type(jobs[start - 1]) is int:
-        try:
-            sum(jobs[start:stop])       # numbers are no such objects
-            return None
-        except Exception:
-            pass
+    if type(jobs[start - 1]) is int and are_ints(jobs[start:stop]):
+        return None
     part = jobs[start - 1:stop]
     if any(map(is_, part, part[1:])):       # at the speed of C
         for at, job in enumerate(part[1:], start):
             if job is part[at - start] and may_change(job):
                 return at
     return None
+
+
+def are_ints(jobs: list[Any]) -> bool:
+    """Return whether all are ints, or as good: no objects that may change."""
+    try:
+        return type(sum(jobs)) is int
+    except Exception:
+        return False

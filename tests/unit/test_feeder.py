@@ -221,6 +221,20 @@ def test_wherever_the_same_one_comes_it_is_refused(kind, before):
     assert 'the same list twice' in str(feeder.error)
 
 
+class Array(list):
+    """It can be added to a number, as one of numpy can."""
+
+    def __radd__(self, other):
+        return self
+
+
+def test_one_object_that_can_be_added_to_ints_is_refused_too():
+    later = Array()
+    feeder, fed = feed(lambda: iter([*range(777), later, later]), size=2000)
+    assert fed == [*range(777), []]
+    assert 'the same Array twice' in str(feeder.error)
+
+
 def test_many_at_once_are_fed_until_the_source_raises():
     feeder, jobs = feed(failing(ValueError('bad'), *range(777)), size=2000)
     assert jobs == [*range(777)] and 'bad' in str(feeder.error)
@@ -413,14 +427,14 @@ def test_a_source_that_blocks_delays_nobody():
 
 @pytest.mark.filterwarnings('ignore:This process')
 @pytest.mark.parametrize('leave', ['yields', 'returns', 'raises'])
-@pytest.mark.parametrize('when', [0, 1, 50])
+@pytest.mark.parametrize('when', [0, 1, 50, 555])
 def test_a_child_that_leaves_get_jobs_ends_there(leave, when):
     """It feeds nothing, runs nothing more of the source, and is no zombie."""
     children = []
     read, write = os.pipe()
 
     def get_jobs():
-        for number in range(60):
+        for number in range(when + 9):
             if number == when:
                 children.append(os.fork())
                 if not children[-1] and leave == 'returns':
@@ -431,10 +445,10 @@ def test_a_child_that_leaves_get_jobs_ends_there(leave, when):
                 os.write(write, b'!')
             yield number
 
-    feeder, jobs = feed(get_jobs)
+    feeder, jobs = feed(get_jobs, size=2000)
     _, status = os.waitpid(children[0], 0)
     assert os.WEXITSTATUS(status) == (3 if leave == 'raises' else 0)
-    assert jobs == list(range(60)) and feeder.error is None
+    assert jobs == list(range(when + 9)) and feeder.error is None
     os.close(write)
     assert os.read(read, 1) == b''
     os.close(read)

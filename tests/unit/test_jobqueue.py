@@ -110,6 +110,24 @@ def test_a_page_is_a_part_of_the_room_that_is_left():
     assert queue.qsize() == 20
 
 
+def test_light_jobs_go_from_their_page_into_a_lease_without_a_copy():
+    """As one page is a lease; what it keeps in memory weighs little."""
+    queue = filled([])
+    queue.weight.observe(1, LEASE_BYTES // 400)
+    queue.page()
+    page, room = queue.page()
+    assert room == 10_000 // 4
+    queue.weight.observe(1, 5)
+    for _ in range(100):
+        queue.weight.observe(1, 5)
+    page, room = queue.page()
+    assert room == 10_000
+    page.extend(range(5000))
+    queue.page()                        # that one is full, its feeder says
+    assert take(queue, room) == (1, page)
+    assert queue._ledger.pieces.lowest().jobs is page
+
+
 def test_jobs_on_a_page_are_leased_while_it_is_filled():
     queue = filled([])
     page, _ = queue.page()
