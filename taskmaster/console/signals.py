@@ -42,15 +42,17 @@ IGNORED = frozenset(number for number in STOPPING
 
 
 _set: Any = signal.signal
+_interrupt: Any = signal.siginterrupt
 _installed: Signals | None = None
 
 
 def guard() -> None:
-    """Put ours in the place of `signal.signal`.
+    """Put ours in the place of `signal.signal` and `signal.siginterrupt`.
 
-    To be called before the operator's code runs, as some remember it.
+    To be called before the operator's code runs, as some remember them.
     """
     signal.signal = _guarded
+    signal.siginterrupt = _interrupting
 
 
 def _guarded(number: int, handler: Any) -> Any:
@@ -62,6 +64,16 @@ def _guarded(number: int, handler: Any) -> Any:
         return _set(number, handler)    # raises
     theirs, _installed.theirs[number] = _installed.theirs[number], handler
     return theirs
+
+
+def _interrupting(number: int, flag: bool) -> None:
+    """`signal.siginterrupt`, but for the signals that are ours.
+
+    asyncio has its system calls go on after a signal; so would the main
+    thread's wait for jobs, and no handler of ours be called.
+    """
+    if _installed is None or number not in _installed.theirs:
+        _interrupt(number, flag)
 
 
 def ignored_now() -> Collection[int]:

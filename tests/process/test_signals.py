@@ -139,6 +139,38 @@ def test_a_slave_drains(work, taker):
     work.check(range(1, 21))
 
 
+def test_a_slave_without_jobs_drains(work):
+    """asyncio had the waits of the main thread go on after a signal."""
+    work.write('migrate.py', '''
+        import asyncio
+        import signal
+        from recorder import block, record
+
+        def get_jobs(last=0):
+            for n in range(last + 1, 21):
+                if n == 10:
+                    block('source')
+                yield n
+
+        async def work(job):
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGTERM, print)
+
+        def handle_job(job):
+            asyncio.run(work(job))
+            record(job)
+    ''')
+    master = work.start('master', 'migrate')
+    slave = work.start('slave', 'migrate', master.host)
+    eventually(lambda: len(work.handled()) == 9, 'the ninth job')
+    slave.stop(signal.SIGTERM)
+    assert slave.code() == -signal.SIGTERM
+    work.touch('go')
+    assert work.finish('slave', 'migrate', master.host).process.returncode == 0
+    assert master.code() == 0
+    work.check(range(1, 21))
+
+
 @pytest.mark.parametrize('taker', TAKERS)
 def test_a_second_signal_ends_a_slave_at_once(work, taker):
     _, slave = started(work, taker)
