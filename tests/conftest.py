@@ -126,6 +126,7 @@ def doors(request):
 @pytest.fixture(scope='session')
 def postgres_server():
     """A PostgreSQL of our own; skips where none is installed."""
+    pytest.importorskip('psycopg')
     if postgres.find() is None:
         pytest.skip('PostgreSQL is not installed: no initdb in '
                     f'{", ".join(postgres.PLACES)} or on PATH')
@@ -141,6 +142,14 @@ def postgres_server():
 def database(postgres_server):
     """How to connect to a database with nothing in it."""
     return postgres_server.emptied()
+
+
+@pytest.fixture
+def pg(database):
+    """A connection to it, in autocommit mode."""
+    import psycopg
+    with psycopg.connect(database, autocommit=True) as pg:
+        yield pg
 
 
 @pytest.fixture(scope='session')

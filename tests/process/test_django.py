@@ -7,9 +7,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
-import psycopg
 import pytest
-from programs import eventually
+from programs import eventually, needs_package
 
 PROJECT = Path(__file__).resolve().parents[2] / 'examples' / 'django_posts'
 PKS = [pk for pk in range(1, 301) if pk % 10]   # one in ten is deleted
@@ -59,12 +58,14 @@ class Posts:
 @pytest.fixture(params=['SQLite', pytest.param('PostgreSQL',
                                                marks=pytest.mark.hunt)])
 def posts(request, work):
+    needs_package('django')
     work.environ['PYTHONPATH'] += f'{os.pathsep}{PROJECT}'
     # Django leaves the connections of threads to the end of the process.
     work.environ['PYTHONWARNINGS'] = 'error,ignore::ResourceWarning'
     if request.param == 'SQLite':
         posts = Posts(work, lambda: sqlite3.connect(work.path / 'posts.db'))
     else:
+        import psycopg
         server = request.getfixturevalue('postgres_server')
         database = request.getfixturevalue('database')
         name = psycopg.conninfo.conninfo_to_dict(database)['dbname']

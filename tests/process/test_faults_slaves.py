@@ -6,6 +6,7 @@ import signal
 import socket
 
 import pytest
+from fakes import KEY
 from faults import (ALL, NUMBERS, WIRES, Proxy, connections, is_stopped,
                     launch, quick)
 from programs import Workspace, eventually, free_port
@@ -428,6 +429,7 @@ from taskmaster.wire.client import connect
 threading.stack_size(256 * 1024)
 sys.setswitchinterval(0.1)      # or so many threads only fight for the GIL
 together = threading.Barrier(1000, timeout=50)
+KEY = sys.argv[2].encode()      # one that is not stretched
 mine = threading.local()
 
 
@@ -439,7 +441,7 @@ def handle(job):
 
 
 def work(number):
-    Slave(lambda: connect(('127.0.0.1', int(sys.argv[1])), b'sesame'),
+    Slave(lambda: connect(('127.0.0.1', int(sys.argv[1])), KEY),
           Handler(handle, 0), Identity(f'slave {number}', f'crowd:{number}')
           ).run()
 
@@ -452,9 +454,9 @@ for thread in threads:
     thread.join()
 ''')
     master = launch(work, limit, 'master', 'migrate', 'count=2100',
-                    '--key=sesame')
+                    f'--key={KEY.decode()}')
     crowd = work.program(
-        master.command[0], 'crowd.py', str(master.port))
+        master.command[0], 'crowd.py', str(master.port), KEY.decode())
     assert (crowd.code(), master.code()) == (0, 0)
     work.check(range(1, 2101))
     assert 'Traceback' not in crowd.err
@@ -525,14 +527,15 @@ def handle_job(job):
         block('here')
     record(job[0])
 ''')
-    master = quick(work, 'master', 'migrate', '--key=sesame', also='''
+    master = quick(work, 'master', 'migrate', f'--key={KEY.decode()}', also='''
 TIMING = TIMING._replace(expiry=1000.0, user_timeout=1.5)
 ''')
-    slave = quick(work, 'slave', 'migrate', '--key=sesame', master.host)
+    slave = quick(work, 'slave', 'migrate', f'--key={KEY.decode()}',
+                  master.host)
     eventually(lambda: work.has('here'))
     names = {}
     exec(WIRES, names)
-    link = connect(('127.0.0.1', master.port), b'sesame')
+    link = connect(('127.0.0.1', master.port), KEY)
     try:
         welcome = link.call('hello', Introduction(
             'deaf', 'deaf:1', 1, None, None, None, [], None))

@@ -5,7 +5,6 @@ import os
 import signal
 from pathlib import Path
 
-import psycopg
 import pytest
 from programs import eventually
 
@@ -37,16 +36,15 @@ def handle_jobs(jobs, db):
 
 
 @pytest.fixture
-def bench(work, postgres_server, database):
+def bench(work, postgres_server, pg):
     """A connection to a database with pgbench's tables."""
-    name = psycopg.conninfo.conninfo_to_dict(database)['dbname']
+    name = pg.info.dbname
     work.environ.update(postgres_server.environ, PGDATABASE=name)
     work.environ['PYTHONPATH'] += f'{os.pathsep}{EXAMPLES}'
     postgres_server.run('pgbench', '--initialize', '--quiet', name)
-    with psycopg.connect(database, autocommit=True) as db:
-        db.execute('DELETE FROM pgbench_accounts WHERE aid > %s', [ACCOUNTS])
-        db.execute('UPDATE pgbench_accounts SET abalance = 7919 * aid % 1000')
-        yield db
+    pg.execute('DELETE FROM pgbench_accounts WHERE aid > %s', [ACCOUNTS])
+    pg.execute('UPDATE pgbench_accounts SET abalance = 7919 * aid % 1000')
+    return pg
 
 
 def check_target(db):

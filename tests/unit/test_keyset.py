@@ -1,59 +1,24 @@
-"""Walks of real tables: SQLite's, PostgreSQL's, Django's."""
+"""Walks of real tables, SQLite's, and of what a function fetches."""
 
-import asyncio
-import collections
 import contextlib
 import itertools
 import pkgutil
 import sqlite3
-import uuid
 from typing import NamedTuple
 
-import psycopg
-import psycopg.sql
 import pytest
-from djangos import CaptureQueriesContext, connection, models
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg import rows as row_factories
 
 from taskmaster import iterators
 from taskmaster.errors import OperatorError
-from taskmaster.iterators import RangeQuerySetWrapper, keyset
-
-
-class Post(models.Model):
-    title = models.TextField(unique=True, null=True)
-    number = models.IntegerField(null=True)
-
-    class Meta:
-        app_label = 'tests'
-
-
-class Token(models.Model):
-    id = models.UUIDField(primary_key=True)
-
-    class Meta:
-        app_label = 'tests'
-
-
-class Country(models.Model):
-    code = models.CharField(primary_key=True, max_length=2)
-
-    class Meta:
-        app_label = 'tests'
+from taskmaster.iterators import keyset
 
 
 @pytest.fixture
 def db():
     with contextlib.closing(sqlite3.connect(':memory:')) as db:
         yield db
-
-
-@pytest.fixture
-def pg(database):
-    with psycopg.connect(database, autocommit=True) as pg:
-        yield pg
 
 
 def table(db, kind, keys, columns='id', mark='?'):
@@ -287,11 +252,8 @@ def test_a_key_of_two_that_repeats(db, step):
         list(keyset(db, QUERY, key=['a', 'b'], step=step))
 
 
-@pytest.mark.parametrize('null', range(3))
-@pytest.mark.parametrize('system, mark', [('db', '?'), ('pg', '%s')])
-def test_nulls_are_refused(request, system, mark, null):
+def check_nulls(connection, mark, null):
     """Wherever the database sorts them: no page would have them."""
-    connection = request.getfixturevalue(system)
     odd = [2, 2, 2]
     odd[null] = None
     table(connection, 'integer', [(1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 3),
@@ -306,6 +268,11 @@ def test_nulls_are_refused(request, system, mark, null):
                             descending=descending))
             assert len(list(keyset(connection, query, key=names, step=step,
                                    descending=descending))) == 5
+
+
+@pytest.mark.parametrize('null', range(3))
+def test_nulls_are_refused(db, null):
+    check_nulls(db, '?', null)
 
 
 @pytest.mark.parametrize('page', [
@@ -325,13 +292,6 @@ def test_a_fetch_that_goes_nowhere(page):
     with pytest.raises(OperatorError):
         for row in keyset(fetch, key=0, last=1, step=2):
             assert len(asked) < 4
-
-
-def test_a_value_that_does_not_come_back_as_it_was_stored(pg):
-    table(pg, 'real', [0.1, 0.2, 0.3], mark='%s')
-    with pytest.raises(OperatorError, match='the row 0.1 is not found by its '
-                       'own key.*as it was stored'):
-        list(keyset(pg, QUERY, key='id'))
 
 
 def test_a_bound_may_be_of_another_type_than_the_keys(db):
@@ -411,11 +371,6 @@ def test_what_is_no_connection(db):
         keyset(Unknown(), QUERY, key='id')
 
 
-def test_a_query_that_is_no_text(db):
-    with pytest.raises(OperatorError, match='is text, not a SQL; give its'):
-        keyset(db, psycopg.sql.SQL(QUERY), key='id')
-
-
 # -- the plans ------------------------------------------------------------
 
 def test_the_index_is_used_by_sqlite(db):
@@ -434,211 +389,3 @@ def test_the_index_is_used_by_sqlite(db):
         [plan, *more] = [row[3] for row in
                          db.execute(f'EXPLAIN QUERY PLAN {query}')]
         assert 'USING INDEX' in plan and not more
-
-
-class Recording(psycopg.Cursor):
-    """Keeps what it is told to execute."""
-
-    said = []
-
-    def execute(self, query, params=None, **options):
-        self.said.append((query, params))
-        return super().execute(query, params, **options)
-
-
-def test_the_index_is_used_by_postgresql(pg):
-    pg.execute('CREATE TABLE rows (a INT, b INT, c INT, PRIMARY KEY (a, b))')
-    pg.execute('INSERT INTO rows SELECT n / 1000, n % 1000, 0'
-               ' FROM generate_series(1, 100000) n')
-    pg.execute('ANALYZE rows')
-    pg.cursor_factory, Recording.said = Recording, []
-    query = 'SELECT b, a FROM rows WHERE c = %s'
-    for descending in False, True:
-        list(keyset(pg, query, key=('a', 'b'), step=30_000, parameters=[0],
-                    descending=descending))
-    pg.cursor_factory = psycopg.Cursor
-    said, pages = Recording.said, 0
-    assert len(said) == 2 * (4 + 4)
-    for mode in 'force_custom_plan', 'force_generic_plan':
-        pg.execute(f'SET plan_cache_mode = {mode}')
-        for query, parameters in said:
-            for number, _ in enumerate(parameters, 1):
-                query = query.replace('%s', f'${number}', 1)
-            pg.execute(f'PREPARE walk AS {query}')
-            plan = '\n'.join(line for line, in pg.execute(
-                f'EXPLAIN EXECUTE walk ({", ".join(map(str, parameters))})'))
-            pg.execute('DEALLOCATE walk')
-            assert 'Index Scan' in plan and 'Sort' not in plan, plan
-            pages += 'Index Cond: (ROW(a, b)' in plan
-    assert pages == 2 * 2 * 3       # those but the first begin in the middle
-
-
-# -- PostgreSQL -----------------------------------------------------------
-
-class Made:
-    def __init__(self, id, number):
-        self.id, self.number = id, number
-
-    def __eq__(self, other):
-        return (self.id, self.number) == (other.id, other.number)
-
-
-@pytest.mark.parametrize('factory', [
-    row_factories.tuple_row, row_factories.dict_row,
-    row_factories.namedtuple_row, row_factories.class_row(Made)])
-def test_rows_of_psycopg(pg, factory):
-    table(pg, 'integer', range(-5, 6), mark='%s')
-    pg.row_factory = factory
-    expected = pg.execute(f'{QUERY} ORDER BY id DESC').fetchall()
-    assert list(keyset(pg, QUERY, key='id', step=3,
-                       descending=True)) == expected
-
-
-def test_parameters_of_psycopg(pg):
-    table(pg, 'text', ['50%', '10%', '7'], mark='%s')
-    for where, parameters in (
-            ("id LIKE '%%0\\%%'", ()), ('id LIKE %s', [r'%0\%']),
-            ('id LIKE %(like)s', {'like': r'%0\%'})):
-        rows = keyset(pg, f'{QUERY} WHERE {where}', key='id', step=1,
-                      parameters=parameters)
-        assert [row[0] for row in rows] == ['10%', '50%']
-
-
-@pytest.mark.parametrize('kind, keys', [
-    ('text COLLATE "en-x-icu"', ['a', 'B', 'c', 'D', 'ä', 'Z', '_', '-1']),
-    ('uuid', [uuid.UUID(int=7 ** number) for number in range(40)]),
-    ('numeric', [number / 8 for number in range(-20, 20)]),
-    ('real', [number / 8 for number in range(-20, 20)]),
-    ('bytea', [b'\0', b'\xff', b'a', b''])], ids=lambda x: str(x)[:8])
-@pytest.mark.parametrize('descending', [False, True])
-def test_types_of_postgresql(pg, kind, keys, descending):
-    table(pg, kind, keys, mark='%s')
-    expected = pg.execute(
-        f'{QUERY} ORDER BY id {"DESC" * descending}').fetchall()
-    for step in 1, 3, 100:
-        assert list(keyset(pg, QUERY, key='id', step=step,
-                           descending=descending)) == expected
-    for at in range(len(keys)):
-        assert list(keyset(pg, QUERY, key='id', last=expected[at][0] or None,
-                           descending=descending)) == (
-            expected[at + 1:] if expected[at][0] else expected)
-
-
-def test_nothing_is_held_open_between_pages(pg, database):
-    """No transaction, so no snapshot, which would keep vacuum off."""
-    table(pg, 'integer', range(9), mark='%s')
-    with psycopg.connect(database, autocommit=True) as other:
-        for _ in keyset(pg, QUERY, key='id', step=2):
-            assert other.execute(
-                'SELECT state, backend_xmin FROM pg_stat_activity'
-                ' WHERE pid = %s', [pg.info.backend_pid]).fetchone() == (
-                    'idle', None)
-
-
-def test_a_connection_that_would_hold_a_transaction_open(database):
-    with psycopg.connect(database) as db:
-        with pytest.raises(OperatorError, match='set its autocommit = True'):
-            keyset(db, QUERY, key='id')
-
-
-def test_a_connection_of_asyncio(database):
-    async def walk():
-        async with await psycopg.AsyncConnection.connect(
-                database, autocommit=True) as db:
-            keyset(db, QUERY, key='id')
-    with pytest.raises(OperatorError, match='connect without async'):
-        asyncio.run(walk())
-
-
-# -- Django ---------------------------------------------------------------
-
-@pytest.fixture(autouse=True, scope='module')
-def django_tables():
-    with connection.schema_editor() as editor:
-        for model in Post, Token, Country:
-            editor.create_model(model)
-    yield
-    connection.close()
-
-
-@pytest.fixture
-def posts():
-    """Posts with the keys -2 .. 7, whose titles go the other way."""
-    Post.objects.all().delete()
-    Post.objects.bulk_create(Post(pk=pk, title=f't{9 - pk:02}')
-                             for pk in range(-2, 8))
-    yield Post.objects.all()
-    Post.objects.all().delete()
-
-
-@pytest.mark.parametrize('step', [1, 2, 3, 100])
-def test_a_queryset(posts, step):
-    def walk(last, order_by='pk'):
-        return [post.pk for post in RangeQuerySetWrapper(
-            posts, min_id=last, step=step, order_by=order_by)]
-    every = list(range(-2, 8))
-    for last in 0, None, '':
-        assert walk(last) == every
-        assert walk(last, '-pk') == every[::-1]
-        assert walk(last, 'title') == every[::-1]
-        assert walk(last, '-title') == every
-    assert walk(3) == [3, 4, 5, 6, 7]
-    assert walk(-1) == every[1:]
-    assert walk(3, '-pk') == [3, 2, 1, 0, -1, -2]
-    assert walk('t04', 'title') == [5, 4, 3, 2, 1, 0, -1, -2]
-    assert walk(99) == []
-
-
-def test_a_queryset_can_be_walked_twice(posts):
-    walk = RangeQuerySetWrapper(posts.filter(pk__gt=2), min_id=4, step=2)
-    assert [post.pk for post in walk] == [post.pk for post in walk] == [
-        4, 5, 6, 7]
-
-
-def test_objects_that_change_or_go_while_they_are_walked(posts):
-    found = []
-    for post in RangeQuerySetWrapper(posts, step=3):
-        found.append(post.pk)
-        post.delete()               # this sets its pk to None
-    assert found == list(range(-2, 8))
-    assert not posts.exists()
-
-
-def test_values(posts):
-    assert [post['id'] for post in RangeQuerySetWrapper(
-        posts.values('id', 'title'), 3, step=2, order_by='id')] == [
-            3, 4, 5, 6, 7]
-
-
-@pytest.mark.parametrize('model, keys', [
-    (Token, [uuid.UUID(int=7 ** number) for number in range(9)]),
-    (Country, ['DE', 'at', 'ch', '-1', '_'])])
-def test_keys_that_are_no_numbers(model, keys):
-    model.objects.all().delete()
-    model.objects.bulk_create(model(pk=key) for key in keys)
-    keys = sorted(keys)
-    for last, expected in (0, keys), (None, keys), (keys[3], keys[3:]):
-        assert [row.pk for row in RangeQuerySetWrapper(
-            model.objects.all(), min_id=last, step=2)] == expected
-
-
-def test_an_order_that_loses_objects_is_refused(posts):
-    Post.objects.filter(pk__gt=2).update(number=5)
-    with pytest.raises(OperatorError, match='number is NULL'):
-        list(RangeQuerySetWrapper(posts, order_by='number'))
-    Post.objects.filter(pk__lt=3).update(number=models.F('id'))
-    for step in range(1, 9):
-        with pytest.raises(OperatorError, match='the key 5 came 5'):
-            list(RangeQuerySetWrapper(posts, step=step, order_by='number'))
-    with pytest.raises(OperatorError, match='step=-1 is too small'):
-        RangeQuerySetWrapper(posts, step=-1)
-
-
-def test_pages_are_queries_by_primary_key(posts):
-    with CaptureQueriesContext(connection) as queries:
-        walk = iter(RangeQuerySetWrapper(posts, step=4))
-        collections.deque(walk, maxlen=0)
-    sql = [query['sql'] for query in queries]
-    assert len(sql) == 1 + 3        # is there a NULL?  and the pages
-    assert not any('OFFSET' in query for query in sql)
-    assert all('WHERE' in query and '> ' in query for query in sql[2:])

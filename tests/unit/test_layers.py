@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# The text is the same on any Python.
+pytestmark = pytest.mark.hunt
+
 PACKAGE = Path(__file__).resolve().parents[2] / 'taskmaster'
 FILES = sorted(PACKAGE.rglob('*.py'))
 

@@ -245,6 +245,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.hunt
 @pytest.mark.parametrize('prepare, call, name', CALLS,
                          ids=[name.replace(' ', '-') for *_, name in CALLS])
 def test_no_call_grows_with_the_number_of_pieces(prepare, call, name):
@@ -257,6 +258,7 @@ def test_no_call_grows_with_the_number_of_pieces(prepare, call, name):
     assert memory(lambda: call(many)) <= memory(lambda: call(few)) + 20_000
 
 
+@pytest.mark.hunt
 def test_what_grows_is_seen():
     few, many = World(FEW), World(MANY)
     for world in few, many:

@@ -1,8 +1,10 @@
 """The metrics, read by Prometheus' own parser."""
 
-from prometheus_client import parser
+import pytest
 
 from taskmaster.console.prometheus import METRICS, lines
+
+parser = pytest.importorskip('prometheus_client.parser')
 
 SLAVE = {'name': 'vm:1', 'workers': 1, 'connected': True, 'done': 5,
          'failed': 0, 'rate': 1.5, 'in_hand': 20, 'oldest': 0.5}

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from djangos import connection, models
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'sources.md'
 MODULES = dict(re.findall(r'^```python\n# (\w+\.py)\n(.*?)^```$',
@@ -119,14 +118,15 @@ def closing_connections():
             db.close()
 
 
-class Post(models.Model):
-    title = models.TextField()
-
-    class Meta:
-        app_label = 'blog'
-
-
 def test_ranges_of_django(load, monkeypatch):
+    pytest.importorskip('django')
+    from djangos import connection, models
+
+    class Post(models.Model):
+        title = models.TextField()
+
+        class Meta:
+            app_label = 'blog'
     blog = types.ModuleType('blog.models')
     blog.Post = Post
     monkeypatch.setitem(sys.modules, 'blog', types.ModuleType('blog'))

@@ -10,7 +10,6 @@ import sqlite3
 import uuid
 from decimal import Decimal
 
-import psycopg
 import pytest
 from walks import ALL, EITHER, REFUSED, STEPS, Case, Table, check
 
@@ -141,6 +140,5 @@ POSTGRESQL = {
 
 
 @pytest.mark.parametrize('case', POSTGRESQL.values(), ids=POSTGRESQL)
-def test_postgresql(database, case):
-    with psycopg.connect(database, autocommit=True) as db:
-        both_ways(db, db.execute, case, '%s')
+def test_postgresql(pg, case):
+    both_ways(pg, pg.execute, case, '%s')

@@ -3,13 +3,15 @@
 import uuid
 
 import pytest
-from djangos import (add_database, connections, models, override_settings,
-                     settings)
 from test_walks import CLOCK, PAIRS_OF_KEYS
 from walks import ALL, REFUSED, check
 
 from taskmaster.errors import OperatorError
 from taskmaster.iterators import RangeQuerySetWrapper, keyset
+
+pytest.importorskip('django')
+from djangos import (add_database, connections, models,  # noqa: E402
+                     override_settings, settings)
 
 # Not on every Python: the databases would say the same.
 pytestmark = pytest.mark.hunt
@@ -137,6 +139,14 @@ class Rows:
         self.numbers.discard(number)
 
 
+def steps_of(stories):
+    """Pages of one row, a query or three for each, where that is cheap.
+
+    What the servers make of such pages, the walks by their drivers show.
+    """
+    return [1, 7] if stories.db == 'walks_sqlite' else [7]
+
+
 def walks(queryset, order_by='pk', number=lambda row: row.number):
     names = [order_by] if isinstance(order_by, str) else order_by
     names = [name.lstrip('-') for name in names]
@@ -163,7 +173,7 @@ def order(*names):
     order('word', 'pk')])
 def test_fields(stories, order_by):
     rows = Rows(stories)
-    check(rows, walks(stories, order_by), ALL, steps=[1, 7])
+    check(rows, walks(stories, order_by), ALL, steps=steps_of(stories))
     names = [order_by] if isinstance(order_by, str) else order_by
     down = ['-' + name for name in names]
     check(rows, walks(stories.reverse(),

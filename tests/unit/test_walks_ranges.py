@@ -4,9 +4,7 @@ import contextlib
 import sqlite3
 from itertools import islice
 
-import psycopg
 import pytest
-from djangos import connection as django_connection
 from hypothesis import given
 from hypothesis import strategies as st
 from test_walks import POSTGRESQL, QUERY, SQLITE, by_digits, in_a_circle
@@ -97,9 +95,8 @@ def test_sqlite(db, case):
 
 @pytest.mark.hunt
 @pytest.mark.parametrize('case', of_one_column(POSTGRESQL))
-def test_postgresql(database, case):
-    with psycopg.connect(database, autocommit=True) as db:
-        check_case(db, db.execute, case, '%s')
+def test_postgresql(pg, case):
+    check_case(pg, pg.execute, case, '%s')
 
 
 @pytest.mark.hunt
@@ -162,6 +159,8 @@ def test_rows_that_come_behind_the_last_range_are_seen(db):
 
 
 def test_a_connection_of_django():
+    pytest.importorskip('django')
+    from djangos import connection as django_connection
     with django_connection.cursor() as cursor:
         cursor.execute('CREATE TABLE between_walked (id INTEGER PRIMARY KEY)')
         cursor.execute('INSERT INTO between_walked VALUES (1), (2), (9)')
