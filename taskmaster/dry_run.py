@@ -7,6 +7,7 @@ tried that the run would rest on: their keys, and what pickles make of them.
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from datetime import timedelta
@@ -134,9 +135,11 @@ class _Rehearsal:
         path = state_path(source, self._settings)
         found = self._found(path)
         last = None if found is None else found.key
-        yield Line('state', f'{path}; would start at the beginning'
-                   if last is None else
-                   f'{path}; would go on after key {_shown(last)}')
+        writable = os.access(os.path.dirname(path), os.W_OK)
+        where = ('whose folder cannot be written; choose another with --state'
+                 if not writable else 'would start at the beginning'
+                 if last is None else f'would go on after key {_shown(last)}')
+        yield Line('state', f'{path}; {where}', None if writable else False)
         lines = self._of_source()
         yield from lines if self._settings.inline else _aside('get_jobs',
                                                               lines)
@@ -156,6 +159,8 @@ class _Rehearsal:
         source = self._source
         found = None if self._settings.reset else StateFile(
             path, source.name, source.path).load()
+        if found is not None and found.complete and self._settings.verify:
+            return None
         if found is not None and found.key is not None:
             source.check_takes_last(path)
         return found
@@ -368,12 +373,9 @@ def _fits(label: str, function: Any, arguments: int) -> Line:
     if function is None:
         return Line(label, 'none')
     name = getattr(function, '__name__', type(function).__name__)
-    if signature.fits(function, arguments):
-        return Line(label, f'{name} takes {arguments or "no"} '
-                    f'argument{"s" * (arguments != 1)}', True)
-    return Line(label, f'{name} cannot be called with {arguments or "no"} '
-                f'argument{"s" * (arguments != 1)}, as it will be; correct '
-                'what it takes', False)
+    good = signature.fits(function, arguments)
+    return Line(label, f"{name} takes {counted(arguments, 'argument')}"
+                if good else str(signature.misfit(name, arguments)), good)
 
 
 def _fault(job: Any) -> tuple[str, int]:

@@ -130,7 +130,8 @@ class Inline:
             code or 0, self._finished, recorder.failed,
             recorder.failures.path, option=self._option,
             stopped_by=None if code is not None else signal.SIGINT,
-            retried=recorder.retried, earlier=recorder.count)
+            retried=recorder.retried, earlier=recorder.count,
+            resumes=recorder.resumes)
         self._summary.say(outcome)
         if code is None and recorder.saved:
             log.info('%s', recorder.saved)

@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
     fault: bool = False             # ours
     earlier: int = 0                # jobs finished by earlier starts
     retried: Retried | None = None
+    resumes: bool = True            # its source can be told where to go on
 
 
 class Summary:
@@ -174,11 +175,13 @@ def shown_code(outcome: Outcome) -> int:
 
 def reason(outcome: Outcome) -> str:
     """Return why a run has ended, for a person."""
+    then = ('start again to go on' if outcome.resumes
+            else 'start with --reset, as get_jobs takes no `last`')
     # An error is graver: of it the code is.
     if outcome.stopped_by is not None and outcome.code <= EX_FAILED_JOBS:
         return (f'stopped by {signal.Signals(outcome.stopped_by).name}; '
-                'start again to go on')
-    said = (f'ended by {outcome.option}; start again to go on'
+                + then)
+    said = (f'ended by {outcome.option}; {then}'
             if outcome.option and outcome.code <= EX_FAILED_JOBS
             else 'a fault of taskmaster itself' if outcome.fault
             else WHY.get(outcome.code, 'ended'))

@@ -333,7 +333,7 @@ class Master:
             code, counts.finished, recorder.failed, recorder.failures.path,
             counts.twice, counts.seen, self.stopped_by, self._limits.option,
             isinstance(error, Fault), retried=recorder.retried,
-            earlier=recorder.count)
+            earlier=recorder.count, resumes=recorder.resumes)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
         self._ended_as = outcome

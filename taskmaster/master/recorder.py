@@ -35,16 +35,19 @@ TRIES = 3
 class Recorder:
     """State and failures of the run of ``source``, in the file ``path``.
 
-    ``reset`` sets both aside first.
+    ``reset`` sets both aside first, and so does ``anew`` where the run is
+    complete.
     """
 
     whole = True        # the source is the operator's, which can be counted
 
-    def __init__(self, source: Source, path: str, reset: bool = False):
+    def __init__(self, source: Source, path: str, reset: bool = False,
+                 anew: bool = False):
         self.source = source
         self.state = StateFile(path, source.name, source.path)
         self.failures = FailuresFile(_beside(path))
         self._reset = reset
+        self._anew = anew
         self._start = Checkpoint(None, 0, 0, False)     # what was loaded
         # Told of each failure that is written down.
         self.recorded: Callable[[list[Failure]], None] = lambda failures: None
@@ -118,6 +121,11 @@ class Recorder:
         return self.failures.count
 
     @property
+    def resumes(self) -> bool:
+        """Whether the next start goes on where this one has ended."""
+        return not self.source.resumable or self.source.takes_last
+
+    @property
     def retried(self) -> Retried | None:
         """Where the run stands, if it is not what this start is about."""
         return None
@@ -186,8 +194,11 @@ class Recorder:
     def _load(self) -> None:
         path = self.state.path
         if self._reset:
-            self._forget()
+            self._forget('--reset')
         found = self.state.load()
+        if found is not None and found.complete and self._anew:
+            self._forget('checked once more from the beginning')
+            found = None
         self.state.check_writable()
         self.failures.open(found.count if found else 0)
         if found is None or found.key is None:
@@ -198,6 +209,9 @@ class Recorder:
                      'complete; looking for new jobs' if found.complete
                      else 'resuming', short(safe_repr(found.key)),
                      counted(found.count, 'job'), self.failed)
+        if not self.source.takes_last:
+            log.warning('get_jobs takes no `last`, so a run that has been '
+                        'stopped cannot go on; it begins anew, with --reset')
         if found is not None:
             self._start = found
             self._saved = (found.count, found.failed, found.complete,
@@ -207,14 +221,14 @@ class Recorder:
             self.saved = f'saved up to key {short(safe_repr(found.key))}'
             self._first = found.first
 
-    def _forget(self) -> None:
+    def _forget(self, why: str) -> None:
         """Set state and failures aside, and say what is forgotten."""
         what = self.state.peek()
         # State first: failures without one are dropped.
         aside = [file.path for file in (self.state, self.failures)
                  if file.set_aside()]
         if aside:
-            log.info('--reset: %s forgotten; set aside as .old: %s',
+            log.info('%s: %s forgotten; set aside as .old: %s', why,
                      what or 'failed jobs', ', '.join(aside))
 
     # -- saving -----------------------------------------------------------
@@ -351,11 +365,16 @@ def state_path(source: Source, settings: Settings) -> str:
 
 
 def make_recorder(source: Source, settings: Settings) -> Recorder:
-    """What goes through the source, or through the failures of before."""
+    """What goes through the source, or through the failures of before.
+
+    Raises ConfigError.
+    """
+    source.check_functions()
     path = state_path(source, settings)
     failed = settings.retry_failed
     return (RetryRecorder(source, path, None if failed is True else failed)
-            if failed else Recorder(source, path, settings.reset))
+            if failed else Recorder(source, path, settings.reset,
+                                    anew=settings.verify))
 
 
 def _beside(state: str) -> str:

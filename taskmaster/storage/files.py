@@ -227,6 +227,10 @@ def unwritable(path: str, error: OSError) -> TaskmasterError:
     """Return the one line for a file that cannot be written."""
     if isinstance(error, NotOurs):
         return unreadable(error.filename or path, error)
+    folder = os.path.dirname(path)
+    if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+        return SaveError(f'cannot write {path}: there is no folder {folder}; '
+                         'make it, or choose another with --state')
     return SaveError(
         f'cannot write {path} ({error.strerror or error}): make its folder '
         'writable and leave room on the disk, or choose another with --state')

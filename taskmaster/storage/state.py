@@ -79,8 +79,9 @@ class StateFile:
         self.source = source
         self.system = system
         # What to do while another master has it.
-        self.when_locked = ('stop that one first, or give this run another '
-                            'file, with --state')
+        self.when_locked = ('this run is going on (tm-ctl list); stop it '
+                            'first, or give a run of other jobs a file of '
+                            'its own, with --state')
         # A link of ours stays a link, and both its names have one lock.
         self._real = files.real_path(self.path)
         self._lock: int | None = None

@@ -52,6 +52,8 @@ class Handler:
         self.setup = setup
         self.takes_tool = signature.required_positionals(function) > 1
         name = getattr(function, '__name__', 'the handler')
+        if not signature.fits(function, 1 + self.takes_tool):
+            raise signature.misfit(name, 1 + self.takes_tool)
         if self.takes_tool and setup is None:
             raise ConfigError(f'{name} has two arguments, but there is no '
                               'setup() to give the second one')

@@ -113,7 +113,8 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition('=')
         if not equals or not name.isidentifier():
-            raise UsageError(f'{text!r} is not an argument; give NAME=VALUE')
+            raise UsageError(f'{text!r} is no argument of get_jobs, '
+                             'NAME=VALUE; the module comes first')
         if name == RESERVED:
             raise UsageError(f'the argument {name!r} is set by Taskmaster '
                              'when it resumes; leave it out')

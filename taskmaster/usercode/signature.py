@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 
-from ..errors import UsageError
+from ..errors import ConfigError, UsageError
 from ..records import TYPE_CHECKING, NamedTuple
 from .naming import RESERVED
 
@@ -75,16 +75,31 @@ def required_positionals(function: Function) -> int:
 def fits(function: Function, count: int) -> bool:
     """Return whether it can be called with so many positional arguments.
 
-    True when its signature cannot be read.  It loads `inspect`.
+    True when its signature cannot be read.
     """
+    if _is_plain(function):
+        parameters = _of_plain(function)
+        places = [p.required for p in parameters if p.positional]
+        return (sum(p.required for p in parameters) == sum(places) <= count
+                and (count <= len(places)
+                     or bool(_flags(function) & VARARGS)))
     import inspect
     try:
-        inspect.signature(function).bind(*range(count))
+        found = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        found.bind(*range(count))
     except TypeError:
         return False
-    except ValueError:
-        pass
     return True
+
+
+def misfit(name: str, count: int) -> ConfigError:
+    """Return what to say of a function that cannot be called like that."""
+    return ConfigError(
+        f'{name} cannot be called with {count or "no"} '
+        f'argument{"s" * (count != 1)}, as it will be; correct what it takes')
 
 
 def is_async(function: Function) -> bool:

@@ -52,6 +52,14 @@ class Source:
         self.count = (None if count_jobs is None else
                       partial(count_jobs, **self.arguments))
 
+    def check_functions(self) -> None:
+        """Raise ConfigError where one could not be called."""
+        for name, function, count in (('get_key', self._get_key, 1),
+                                      ('throttle', self.throttle, 0),
+                                      ('finished', self.finished, 1)):
+            if function is not None and not signature.fits(function, count):
+                raise signature.misfit(name, count)
+
     def to_check(self) -> Source:
         """Return it as the source of its check: of another run's name."""
         self.name = naming.check_name(self.name)

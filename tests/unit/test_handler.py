@@ -790,3 +790,14 @@ def test_a_batch_for_a_function_of_one_job(module):
 def test_what_is_no_function(module, text, says):
     with pytest.raises(ConfigError, match=says):
         handlers.from_target(module(text))
+
+
+@pytest.mark.parametrize('function, setup, said', [
+    (lambda: None, None, 'cannot be called with 1 argument,'),
+    (lambda a, b, c: None, None, 'cannot be called with 2 arguments,'),
+    (lambda a, b, c: None, lambda: 1, 'cannot be called with 2 arguments,'),
+    (lambda job, *, db: None, None, 'cannot be called with 1 argument,')])
+def test_what_cannot_be_called_is_refused_before_a_job(function, setup, said):
+    with pytest.raises(ConfigError) as caught:
+        Handler(function, setup=setup)
+    assert said in str(caught.value)

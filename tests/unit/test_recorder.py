@@ -7,10 +7,12 @@ import os
 import pytest
 
 from taskmaster.console.summary import Retried
-from taskmaster.errors import (Locked, NothingToDo, OperatorError,
-                               UsageError)
+from taskmaster.errors import (ConfigError, Locked, NothingToDo,
+                               OperatorError, UsageError)
 from taskmaster.master.pieces import FailedJob
-from taskmaster.master.recorder import Recorder, RetryRecorder
+from taskmaster.master.recorder import (Recorder, RetryRecorder,
+                                        make_recorder)
+from taskmaster.settings import Settings
 from taskmaster.storage import state as module
 from taskmaster.usercode.source import Source
 
@@ -47,6 +49,53 @@ class Started:
 @pytest.fixture
 def start(tmp_path):
     return lambda jobs, **options: Started(tmp_path, jobs, **options)
+
+
+# -- where a start begins -------------------------------------------------
+
+@pytest.mark.parametrize('complete', [True, False])
+def test_a_check_that_is_complete_begins_anew(tmp_path, caplog, complete):
+    """Verify, mend, verify: or the second one would check nothing."""
+    caplog.set_level('INFO')
+
+    def opened():
+        source = Source(lambda last=None: [], 'mod.check', '', 'x')
+        recorder = Recorder(source, str(tmp_path / 'mod.check.state'),
+                            anew=True)
+        recorder.open()
+        return recorder
+
+    run = opened()
+    run.record([FailedJob(2, 2, 'NotRight: no', '', 'host:1', 1)])
+    run.save(3, 3, complete)
+    run.close()
+    again = opened()
+    again.close()
+    assert (again.count, again.failed) == ((0, 0) if complete else (3, 1))
+    said = 'checked once more from the beginning: '
+    assert (said in caplog.text) == complete
+    for name in 'mod.check.state.old', 'mod.check.failures.old':
+        assert (tmp_path / name).exists() == complete
+
+
+def test_it_is_said_that_a_run_cannot_go_on(tmp_path, caplog):
+    source = Source(lambda: [], 'mod', '', 'mod.state')
+    recorder = Recorder(source, str(tmp_path / 'mod.state'))
+    recorder.open()
+    recorder.close()
+    assert 'get_jobs takes no `last`' in caplog.text
+    assert not recorder.resumes
+
+
+@pytest.mark.parametrize('functions, said', [
+    ({'get_key': lambda: 1}, 'get_key cannot be called with 1 argument,'),
+    ({'throttle': lambda a: 1}, 'throttle cannot be called with no arguments'),
+    ({'finished': lambda: 1}, 'finished cannot be called with 1 argument,')])
+def test_functions_that_cannot_be_called_are_refused(functions, said):
+    source = Source(lambda last=None: [], 'mod', '', 'mod.state', **functions)
+    with pytest.raises(ConfigError) as caught:
+        make_recorder(source, Settings())
+    assert said in str(caught.value)
 
 
 # -- a source that ignores `last` -----------------------------------------

@@ -35,6 +35,7 @@ def test_a_plain_function_is_read_as_inspect_reads_it(function):
     read = signature._parameters(function)
     asynchronous = signature.is_async(function)
     yields = signature.yields(function)
+    fits = [signature.fits(function, count) for count in range(4)]
     function.of_its_own = True          # so that it is plain no more
     try:
         assert not signature._is_plain(function)
@@ -43,6 +44,7 @@ def test_a_plain_function_is_read_as_inspect_reads_it(function):
             inspect.iscoroutinefunction(function)
             or inspect.isasyncgenfunction(function))
         assert signature.yields(function) == yields
+        assert [signature.fits(function, n) for n in range(4)] == fits
     finally:
         del function.of_its_own
 

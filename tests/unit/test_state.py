@@ -301,7 +301,7 @@ def test_a_folder_that_does_not_exist(make, tmp_path):
     for action in state.check_writable, state.lock:
         with pytest.raises(SaveError) as caught:
             action()
-        one_line(caught, 'none/x.state', 'No such file')
+        one_line(caught, 'none/x.state', f'no folder {tmp_path}/none')
 
 
 # set_aside

@@ -121,6 +121,11 @@ def test_counts_say_what_they_are_of(said):
     (74, {}, 'the last save did not succeed (exit code 74)'),
     (78, {}, 'ended (exit code 78)'),
     (1, {'stopped_by': 2}, 'stopped by SIGINT; start again to go on'),
+    (0, {'stopped_by': 2, 'resumes': False},
+     'stopped by SIGINT; start with --reset, as get_jobs takes no `last`'),
+    (0, {'option': '--limit', 'resumes': False},
+     'ended by --limit; start with --reset, as get_jobs takes no `last` '
+     '(exit code 0)'),
     (74, {'stopped_by': 2},
      'the last save did not succeed (exit code 74)')])
 def test_the_reason(code, given, text):
