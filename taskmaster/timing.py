@@ -8,8 +8,6 @@ All are in seconds, but for the few that say otherwise.
 
 from __future__ import annotations
 
-import random
-
 from .records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -181,4 +179,5 @@ def jitter(most: float) -> float:
     The generator that all share is the operator's, who may seed it: then all
     slaves would come at once, and their own numbers would be others.
     """
+    import random       # who starts does not wait yet
     return random.Random().uniform(0, most)

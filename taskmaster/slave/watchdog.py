@@ -13,7 +13,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 import threading
 import time
 
@@ -109,6 +108,7 @@ def make(slots: int, limit: float) -> int:
         fd = os.memfd_create('taskmaster')
         write_all(os, fd, content)
         return fd
+    import tempfile     # it takes a while, and Linux does without
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.flush()

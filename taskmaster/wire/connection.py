@@ -25,11 +25,12 @@ from .. import forks
 from ..records import TYPE_CHECKING
 from ..timing import STANDARD, Timing
 from .fields import BadMessage
-from .large import Large
 from .messages import LEASE_BYTES, Payload
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Sequence
+
+    from .large import Large    # of the master
 
 # Bytes; no more is allocated on a peer's word.  Every lease, but that of a
 # single large job, is shorter, and so is taken in without being copied.
