@@ -19,8 +19,8 @@ from ..console.summary import (COMPLETE, Outcome, Retried, reason, shown_code,
                                standing, state_of)
 from ..errors import ConfigError
 from ..records import TYPE_CHECKING
-from ..storage.runs import (FAILED, FOLDER, STOPPED, Machine, Record, Runs,
-                            born)
+from ..storage.runs import (FAILED, FOLDER, LIVE, STOPPED, Machine, Record,
+                            Runs, born)
 from ..text import summary
 from ..timing import Timing
 from ..wire.key import beside_users_file
@@ -96,14 +96,26 @@ class Register:
         """Write how the run goes, until it has ended."""
         if self._runs is not None and self._record is not None:
             # Here, as it may take a while: of 500 records all are read.
-            self._runs.prune(Machine.here(), self._clock(),
-                             self._record.start)
+            self._look_at_others(self._record, self._runs)
         ended = False
         while not ended:
             self._news.wait(self._timing.register)
             self._news.clear()
             ended = self._record is None or self._record.ended is not None
             self._write()
+
+    def _look_at_others(self, mine: Record, runs: Runs) -> None:
+        """Remove old records; warn of a live run of the same name.
+
+        Its state is another, or we would not be here: from another folder
+        the same migration begins at the beginning.
+        """
+        here = Machine.here()
+        for other in runs.prune(here, self._clock(), mine.start):
+            if other.run == mine.run and here.state(other) == LIVE:
+                log.warning('another run called %s goes on: pid %d, state %s; '
+                            'if its jobs are the same, stop one of the two',
+                            mine.run, other.pid, other.state_file)
 
     def end(self, outcome: Outcome, status: Status) -> None:
         """The run has ended like that."""

@@ -138,19 +138,21 @@ class Runs:
                 log.debug('%s is no record of a run: %s', name, error)
         return sorted(found, key=lambda record: -record.started)
 
-    def prune(self, machine: Machine, now: float, own: str = '') -> None:
+    def prune(self, machine: Machine, now: float,
+              own: str = '') -> list[Record]:
         """Remove what is of no use any more, and what crashes left.
 
-        That of the start ``own`` is of use, and not looked at.
+        That of the start ``own`` is of use, and not looked at.  Return the
+        others that are.
         """
         records = self.read(but=own)
-        kept = set(current(records, machine, now))
-        for record in records:
-            if record not in kept:
-                self._remove(record.start + SUFFIX)
+        kept = current(records, machine, now)
+        for record in {*records} - {*kept}:
+            self._remove(record.start + SUFFIX)
         for name in self._all():
             if name.endswith('.tmp') and self._age(name, now) > KEPT:
                 self._remove(name)
+        return kept
 
     def _names(self, but: str) -> list[str]:
         return [name for name in self._all()

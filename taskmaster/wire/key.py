@@ -162,8 +162,11 @@ def _read(path: str) -> bytes:
                         'it, or remove it and give both sides a new key')
                 data = file.read(KEY_BYTES + 1)
     except OSError as error:
+        advice = ('' if not isinstance(error, FileNotFoundError) else
+                  '; both sides have the same: openssl rand -hex 32 >key '
+                  '&& chmod 600 key')
         raise ConfigError(f'cannot read the key file {path} '
-                          f'({error.strerror})') from error
+                          f'({error.strerror}){advice}') from error
     if len(data) > KEY_BYTES:
         raise ConfigError(f'{path} is too large to be a key file')
     return data

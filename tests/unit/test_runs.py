@@ -260,6 +260,21 @@ def test_a_retry_leaves_the_run_where_it_stands(
     assert folder.read()[0].how == 'failed'
 
 
+@pytest.mark.parametrize('run, lives, said', [
+    ('migrate', True, True), ('other', True, False),
+    ('migrate', False, False)])
+def test_another_live_run_of_its_name_is_said(
+        register, folder, gone, caplog, run, lives, said):
+    """Started from another folder, the same migration begins anew."""
+    folder.write(record('bb', run=run, state_file='/other/migrate.state',
+                        **({} if lives else gone)))
+    register.end(outcome(), Status())
+    register.keep()
+    assert ('another run called migrate goes on: pid '
+            f'{os.getpid()}, state /other/migrate.state;' in caplog.text
+            ) == said
+
+
 def test_one_that_came_to_no_end_is_not_live(register, folder):
     register.close()
     one, = folder.read()
