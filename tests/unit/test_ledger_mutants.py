@@ -307,10 +307,13 @@ DEATHS = ['die', 'die_and_die_again', 'vanish', 'take_too_long', 'successor',
 OTHERS = ['master_restarts', 'save', 'give_back', 'report_of_a_stranger',
           'report_of_another_run']
 WITHOUT = {
-    RefusedForEver: DEATHS + OTHERS,
+    RefusedForEver: DEATHS + OTHERS + ['fail', 'everybody_leases'],
     RefusedUncounted: DEATHS + OTHERS,
-    RefusedByAllUncounted: DEATHS + OTHERS,
+    RefusedByAllUncounted: DEATHS + OTHERS + ['fail', 'everybody_leases'],
     Forgetful: DEATHS + OTHERS,
+    StuckReserved: OTHERS,
+    ReservedForEver: OTHERS,
+    LateFailure: [*OTHERS, 'refuse'],
     OldClaim: ['die', 'die_and_die_again', 'take_too_long', 'successor',
                'refuse', 'too_late', 'fail', *OTHERS],
 }
