@@ -47,6 +47,12 @@ class TooManyFailures(TaskmasterError):
 
     exit_code = os.EX_DATAERR
 
+    def __init__(self, line: str = '', exit_code: int | None = None):
+        super().__init__(line or (
+            'stopped by too many failed jobs (--max-failures); start again '
+            'to go on after them, and --retry-failed runs them again'),
+                         exit_code)
+
 
 class Unreachable(TaskmasterError):
     """No master answers, or the port to serve on is taken."""

@@ -239,9 +239,7 @@ class Inline:
                             f'({summary(trouble)}); that job and those '
                             'after it will run again') from trouble
         if self._too_many(self._summary.failed, number):
-            raise TooManyFailures(
-                'stopped by too many failed jobs (--max-failures); see '
-                'the failures file, then start again')
+            raise TooManyFailures
 
     def _in_child(self) -> None:
         """A forked child leaves with the job that it is in."""

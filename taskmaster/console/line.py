@@ -11,7 +11,8 @@ from ..records import NamedTuple
 from ..text import duration, printable
 
 SHOWN_WINDOW = 5.0      # seconds that the rate on the line looks back
-ETA_WINDOW = 30.0       # longer, or the ETA would dance
+ETA_WINDOW = 30.0       # and for an ETA, where that were too few jobs:
+FEW = 10                # fewer than so many, and it would dance
 STATE = 20              # cells of a state that does not fit, at least
 SHORT = 10              # cells of a reason that are worth an age beside it
 DOTS = '...'            # where a reason is cut
@@ -30,6 +31,8 @@ class Status(NamedTuple):
     since: str = ''     # what follows the state: for how long it has been so
     halted: bool = False        # nobody can say when it will be done
     more: str = ''      # what follows that, where there is room
+    limit: float | None = None      # jobs a second, at most
+    held: bool = False  # nothing is handed out now
 
 
 class Rate:
@@ -53,6 +56,46 @@ class Rate:
             return 0.0
         (began, before), (now, count) = self._samples[0], self._samples[-1]
         return (count - before) / (now - began) if now > began else 0.0
+
+
+class Pace:
+    """How fast jobs are finished, as far as that tells when all will be.
+
+    Neither the time of a pause counts nor what is finished in it.
+    """
+
+    def __init__(self) -> None:
+        self._recent, self._steady = Rate(SHOWN_WINDOW), Rate(ETA_WINDOW)
+        self._last: tuple[float, int] | None = None
+        # Seconds, and jobs, of this process that count.
+        self._seconds, self._jobs = 0.0, 0
+
+    def add(self, now: float, status: Status) -> None:
+        """That was so at ``now`` (seconds)."""
+        last, self._last = self._last, (now, status.current)
+        if last is None or not status.halted:
+            began, before = last or self._last
+            self._seconds += now - began
+            self._jobs += status.current - before
+            self._recent.add(self._seconds, self._jobs)
+            self._steady.add(self._seconds, self._jobs)
+
+    def eta(self, status: Status) -> float | None:
+        """Return the seconds until all is done, if anybody can say.
+
+        By the rate of the last seconds, never faster than the limit.
+        """
+        rate = self._recent.per_second()
+        # For slow jobs a longer time, or all; unless they are slow as they
+        # are held back, or have become it.
+        if rate * SHOWN_WINDOW < FEW and not status.held:
+            steady = self._steady.per_second()
+            rate = min(rate or steady, steady)
+            if not rate and self._seconds:
+                rate = self._jobs / self._seconds
+        if status.limit is not None:
+            rate = min(rate, status.limit)
+        return estimate(status, rate)
 
 
 def estimate(status: Status, rate: float) -> float | None:

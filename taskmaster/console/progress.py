@@ -15,8 +15,8 @@ import time
 
 from .. import forks, logs
 from ..records import TYPE_CHECKING
-from .line import (ETA_WINDOW, SHOWN_WINDOW, Rate, Status, cells, estimate,
-                   format_status, state_text)
+from .line import (SHOWN_WINDOW, Pace, Rate, Status, cells, format_status,
+                   state_text)
 
 if TYPE_CHECKING:
     from typing import Any, Callable, TextIO
@@ -126,8 +126,7 @@ class Progress:
         """The run begins, ``current`` jobs having finished before it."""
         with self._lock:
             self._began = self._clock()
-            self._rate, self._steady = Rate(SHOWN_WINDOW), Rate(ETA_WINDOW)
-            self._before = current
+            self._rate, self._pace = Rate(SHOWN_WINDOW), Pace()
             self._due = 1.0     # seconds since the start; the next plain line
             self._take(Status(current))
             self._running = self._enabled
@@ -225,15 +224,11 @@ class Progress:
         self._status = status
         self._elapsed = now - self._began
         self._rate.add(now, status.current)
-        self._steady.add(now, status.current)
+        self._pace.add(now, status)
 
     def _line(self, width: int | None = None) -> str:
-        # For jobs slower than the window the mean, of this process alone.
-        rate = self._steady.per_second()
-        if not rate and self._elapsed > 0:
-            rate = (self._status.current - self._before) / self._elapsed
         return format_status(self._status, self._rate.per_second(),
-                             self._elapsed, estimate(self._status, rate),
+                             self._elapsed, self._pace.eta(self._status),
                              width)
 
     def _draw(self) -> None:

@@ -56,6 +56,7 @@ class Outcome(NamedTuple):
     earlier: int = 0                # jobs finished by earlier starts
     retried: Retried | None = None
     resumes: bool = True            # its source can be told where to go on
+    run: str = ''                   # its name, where its record is kept
 
 
 class Summary:
@@ -140,15 +141,18 @@ class Summary:
             for line in kind.lines():
                 log.info('failed: %s', line)
         if len(kinds) > FREQUENT:
-            log.info('and %s more; tm-ctl failures %s has all',
-                     counted(len(kinds) - FREQUENT, 'kind'),
-                     quoted(outcome.failures))
+            log.info('and %s more', counted(len(kinds) - FREQUENT, 'kind'))
         if outcome.failed:
-            log.info('%s %s in %s%s', counted(outcome.failed, 'failed job'),
-                     'is' if outcome.failed == 1 else 'are', outcome.failures,
-                     ', with those of earlier starts'
+            are, them = (('is', 'it') if outcome.failed == 1
+                         else ('are', 'them'))
+            log.info('%s %s in %s%s; see tm-ctl failures %s, and '
+                     '--retry-failed to run %s again',
+                     counted(outcome.failed, 'failed job'), are,
+                     outcome.failures, ', with those of earlier starts'
                      if outcome.failed > self.failed
-                     and outcome.retried is None else '')
+                     and outcome.retried is None else '',
+                     f'--run={quoted(outcome.run)}' if outcome.run
+                     else quoted(outcome.failures), them)
         log.info('%s', reason(outcome))
         if outcome.retried is not None:
             log.info('%s', _of_retry(outcome, self.failed))

@@ -91,7 +91,8 @@ class Master:
         self._throttle = Throttle(self.queue, recorder.source.throttle,
                                   settings.rate, timing)
         self._monitor = Monitor(self.queue, recorder, self._throttle,
-                                settings.total, timing, self._summary)
+                                settings.total, timing, self._summary,
+                                self._saver)
         self.report = self._monitor.report      # as `session.Steered`
         self.tell = self._monitor.tell
         self._register = Register(timing)
@@ -258,10 +259,6 @@ class Master:
     def over(self) -> bool:
         """Return whether all is finished, or nothing more will be."""
         queue = self.queue
-        if queue.too_many and not queue.draining:
-            self.fail(TooManyFailures(
-                'stopped by too many failed jobs (--max-failures); see the '
-                'failures file, then start again'))
         if self._deadline is not None and time.monotonic() > self._deadline:
             return True
         # What cannot be recorded must not keep a stopped master for ever;
@@ -269,9 +266,12 @@ class Master:
         given_up = self._deadline is not None or (
             self._saver.trouble is not None
             and (queue.draining or self._saver.out_of_patience))
-        return queue.complete or (
+        over = queue.complete or (
             (queue.draining or given_up and queue.exhausted)
             and queue.at_rest(but_unrecorded=given_up))
+        if self._limits.too_many(over):
+            self.fail(TooManyFailures())
+        return over
 
     def _watch(self) -> None:
         """Look at the run until it is over."""
@@ -332,8 +332,8 @@ class Master:
         outcome = Outcome(
             code, counts.finished, recorder.failed, recorder.failures.path,
             counts.twice, counts.seen, self.stopped_by, self._limits.option,
-            isinstance(error, Fault), retried=recorder.retried,
-            earlier=recorder.count, resumes=recorder.resumes)
+            isinstance(error, Fault), recorder.count, recorder.retried,
+            recorder.resumes, self.queue.name)
         self._summary.say(outcome)
         self._register.end(outcome, self._monitor.status())
         self._ended_as = outcome

@@ -8,8 +8,7 @@ import time
 from collections import deque
 
 from .. import __version__, logs
-from ..console.line import (SHOWN_WINDOW, Rate, Status, estimate,
-                            state_text)
+from ..console.line import SHOWN_WINDOW, Pace, Rate, Status, state_text
 from ..console.summary import Summary
 from ..console.status import lines
 from ..records import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ..timing import Timing
 from .jobqueue import JobQueue
 from .overview import Oldest
 from .recorder import Recorder
+from .saver import Saver
 from .throttle import Throttle
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Monitor:
 
     def __init__(self, queue: JobQueue, recorder: Recorder,
                  throttle: Throttle, total: int | None, timing: Timing,
-                 errors: Summary,
+                 errors: Summary, saver: Saver,
                  clock: Callable[[], float] = time.monotonic):
         self._queue = queue
         self._recorder = recorder
@@ -60,6 +60,7 @@ class Monitor:
         self._total = total
         self._timing = timing
         self._errors = errors
+        self._saver = saver
         self._last: tuple[float, int, dict[str, Any]] = 0.0, -1, {}
         self._clock = clock
         self._started = to_iso(int(time.time()))
@@ -68,7 +69,7 @@ class Monitor:
         # how many jobs finished.
         self._rates: deque[float] = deque(maxlen=STEPS)
         self._step: tuple[float, int] | None = None
-        self._speed = Rate(SHOWN_WINDOW)
+        self._speed, self._pace = Rate(SHOWN_WINDOW), Pace()
         self._starved = 0, 0        # looks at the queue: empty, and all
         self._source_seen = 0, 0.0  # jobs fed, and when that changed
         # Jobs finished, since when they are as many, when that was said.
@@ -95,6 +96,7 @@ class Monitor:
         """Take note of how it goes, now and then; return that."""
         status, now = self.status(), self._clock()
         self._speed.add(now, status.current)
+        self._pace.add(now, status)
         began, before = self._step = self._step or (now, status.current)
         if now - began >= STEP:
             self._rates.append((status.current - before) / (now - began))
@@ -109,17 +111,18 @@ class Monitor:
 
     def status(self) -> Status:
         """Return what the line tells."""
-        return self._status(*(self._draining() or self._reason()
-                              or self._hoarded() or self._stuck()
-                              or ()))
+        return self._status(*(self._draining() or self._troubled()
+                              or self._reason() or self._hoarded()
+                              or self._stuck() or ()))
 
     def _status(self, state: str = '', since: str = '',
                 more: str = '') -> Status:
         counts = self._queue.counts()
         return Status(self._recorder.count + counts.finished, counts.queued,
-                      counts.slaves, self._recorder.failed
-                      + counts.unrecorded, state, self._total, since,
-                      self._recorder.paused or self._queue.draining, more)
+                      counts.slaves, self._recorder.failing(counts.unrecorded),
+                      state, self._total, since,
+                      self._recorder.paused or self._queue.draining, more,
+                      self._throttle.rate, bool(self._queue.held))
 
     def tell(self) -> None:
         """Say what is going on, on SIGUSR1; any thread may call this."""
@@ -144,7 +147,8 @@ class Monitor:
         queue = self._queue
         status = self._status(*(
             self._draining() or (('draining',) if queue.draining else None)
-            or self._hoarded() or self._reason() or ('running',)))
+            or self._troubled() or self._hoarded() or self._reason()
+            or ('running',)))
         oldest = queue.oldest()
         rate = self._speed.per_second()
         return {
@@ -152,7 +156,7 @@ class Monitor:
             'state': state_text(status),
             'paused': self._recorder.paused, 'current': status.current,
             'total': status.total, 'failed': status.failed, 'rate': rate,
-            'limit': self._throttle.rate, 'eta': estimate(status, rate),
+            'limit': self._throttle.rate, 'eta': self._pace.eta(status),
             'queued': status.queued, 'size': queue.maxsize,
             'slower': self._slower(), 'rates': [*self._rates],
             'started': self._started, 'elapsed': self._clock() - self._began,
@@ -177,9 +181,10 @@ class Monitor:
     def _slower(self) -> str | None:
         """Return who of source, slaves and the rate is waited for.
 
-        While nothing is to be handed out it is none of them.
+        While nothing is to be handed out, or saved, it is none of them.
         """
-        if self._queue.draining or self._queue.held or self._queue.behind:
+        if (self._queue.draining or self._queue.held or self._queue.behind
+                or self._saver.reason[0]):
             return None
         empty, looks = self._starved
         if 2 * empty > looks and not self._queue.ended:
@@ -199,6 +204,14 @@ class Monitor:
         if others:
             more += f", and {counted(others, 'slave')} more"
         return f'draining: {state}', since, more
+
+    def _troubled(self) -> State | None:
+        """Return why nothing is saved, if so, and why nothing is leased."""
+        reason, since = self._saver.reason
+        if not reason:
+            return None
+        held = self._queue.held
+        return f'{reason}; {held}' if held else reason, since, ''
 
     def _reason(self) -> State | None:
         """Return why nothing is leased, or what is waited for, if so."""

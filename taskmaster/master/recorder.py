@@ -120,6 +120,10 @@ class Recorder:
         """Jobs that are in the failures file."""
         return self.failures.count
 
+    def failing(self, more: int) -> int:
+        """Return how many there are with those about to be recorded."""
+        return self.failures.count + more
+
     @property
     def resumes(self) -> bool:
         """Whether the next start goes on where this one has ended."""
@@ -309,6 +313,10 @@ class RetryRecorder(Recorder):
     @property
     def retried(self) -> Retried | None:
         return self._run
+
+    def failing(self, more: int) -> int:
+        """Those that fail again are in the file already."""
+        return self.failures.count
 
     def jobs(self) -> Iterator[Any]:
         from ..iterators.between import Range

@@ -7,6 +7,7 @@ what is on disk stays as it is until writing works again.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ log = logs.logger(__name__)
 
 # So often a write is looked at until it is said that it does not come back.
 LOOKS = 10
+# Errors that end when a person makes room.
+ROOM = errno.ENOSPC, errno.EDQUOT
 
 
 class Saver:
@@ -41,7 +44,7 @@ class Saver:
                  failed: Callable[[OperatorError], None], timing: Timing,
                  clock: Callable[[], float] = time.monotonic):
         self.trouble: OSError | None = None     # with the files
-        self._since = 0.0                       # when that began
+        self._since = self._said = 0.0          # when that began; was said
         self._queue = queue
         self._recorder = recorder
         self._failed = failed
@@ -128,6 +131,22 @@ class Saver:
                 self.trouble = error
 
     @property
+    def reason(self) -> tuple[str, str]:
+        """Return why nothing is saved, and for how long; '' if it is.
+
+        Any thread may ask.
+        """
+        trouble, since = self.trouble, self._writing
+        if trouble is not None:
+            why = trouble.strerror or summary(trouble)
+            return (f'nothing is saved: {why}; ' + (
+                    'waiting for room' if trouble.errno in ROOM
+                    else 'trying again'), '')
+        hung = 0.0 if since is None else self._clock() - since
+        return (('the disk does not answer', f', {hung:.0f} s')
+                if hung >= self._timing.hung else ('', ''))
+
+    @property
     def out_of_patience(self) -> bool:
         """Whether the trouble has lasted too long to lease more jobs."""
         return (self.trouble is not None
@@ -156,9 +175,13 @@ class Saver:
             self._queue.hold('failures', '')
 
     def _in_trouble(self, error: OSError) -> None:
+        now = self._clock()
         if self.trouble is None:
-            self._since = self._clock()
-            log.warning('cannot save (%s); jobs go on, but what is on disk '
+            self._since = now
+        if self.trouble is None or now - self._said >= self._timing.still:
+            self._said = now
+            log.warning('cannot save (%s); %sjobs go on, but what is on disk '
                         'stays as it is until this works again',
-                        summary(error))
+                        summary(error),
+                        'make room; ' if error.errno in ROOM else '')
         self.trouble = error

@@ -138,6 +138,26 @@ def test_too_many_failures(make, tmp_path):
     assert state(tmp_path).failed == 3
 
 
+def test_too_many_failures_are_said_before_what_they_end(make, caplog):
+    """And how to see them, and to run them again."""
+    said = []
+
+    class Slow(Recorder):
+        def record(self, failed):
+            said.extend(caplog.messages)
+            super().record(failed)
+
+    with pytest.raises(TooManyFailures):
+        finished(make(max_failures=MaxFailures(1), recorder=Slow), bad={1})
+    assert not any('stopped by' in line for line in said)
+    failed, stopped = (next(
+        place for place, line in enumerate(caplog.messages) if text in line)
+        for text in ('failed: job 1', 'stopped by too many failed jobs'))
+    assert failed < stopped and '--retry-failed' in caplog.messages[stopped]
+    assert any('see tm-ctl failures --run=mod, and --retry-failed' in line
+               for line in caplog.messages)
+
+
 def test_a_limit_leaves_the_state_to_go_on_from(make, tmp_path, caplog):
     assert finished(make(limit=5)) == 0
     saved = state(tmp_path)
@@ -272,6 +292,31 @@ def test_what_cannot_be_recorded_ends_a_run_that_is_done_otherwise(
     assert master.stopped               # its slaves wait for the next
 
 
+def test_a_disk_without_room_is_the_state_and_said_again(make, caplog,
+                                                         tmp_path):
+    """On the line, for `tm-ctl status`, `top` and `list`."""
+    said = 'nothing is saved: No space left on device; waiting for room'
+    master = make(recorder=FullDisk, total=20, timing=QUICK._replace(
+        still=0.05, register=0.02))
+    assert master.report()['slower'] == 'slaves'
+    running = Background(master.run)
+    slave = Slave(master, bad={3})
+    until(lambda: slave.work(most=1)
+          and caplog.text.count('make room; jobs go on') > 1)
+    report = master.report()
+    assert (report['state'], report['slower']) == (said, None)
+    assert master._monitor.status().state == said
+    runs = Runs(str(tmp_path / 'config' / 'taskmaster' / 'runs'))
+    until(lambda: [run.state for run in runs.read()] == [said])
+    master.control(PAUSE, None)
+    assert master.report()['state'] == f'{said}; paused'
+    master.control(RESUME, None)
+    master._recorder.full = False
+    until(lambda: 'saving works again' in caplog.text)
+    slave.work()
+    assert running.result() == 1
+
+
 def test_saving_works_again(make, tmp_path, caplog):
     master = make(recorder=FullDisk)
     running = Background(master.run)
@@ -308,6 +353,7 @@ def test_a_disk_that_hangs_is_said_once_and_when_it_is_over(
         make, tmp_path, caplog, write, last):
     """While jobs go on; a stop waits for it, the last write too."""
     master = make(recorder=HungDisk, timing=QUICK._replace(hung=0.05))
+    assert master._saver.reason == ('', '')
     # The real disk may be slower than that.
     clock = master._saver._clock = Clock()
     disk = master._recorder
@@ -318,6 +364,7 @@ def test_a_disk_that_hangs_is_said_once_and_when_it_is_over(
     assert disk.hung.wait(LONG)
     clock.forward(1.0)
     until(lambda: 'the disk has not answered for 0.05 s' in caplog.text)
+    assert master._saver.reason == ('the disk does not answer', ', 1 s')
     assert running.is_alive()
     disk.go_on.set()
     assert running.result() == 1

@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from taskmaster.console.line import (Rate, Status, cut_state, estimate,
+from taskmaster.console.line import (Pace, Rate, Status, cut_state, estimate,
                                      format_status)
 from taskmaster.console.progress import Progress
 
@@ -296,6 +296,59 @@ def test_eta_of_jobs_slower_than_its_window(pipe, clock):
     assert 'Rate:    0.00/s' in line and line.endswith('75% | ETA: 0:05:00')
 
 
+def eta_after(clock, *parts, total=100_000):
+    """Of the line and of `tm-ctl`: ``parts`` are seconds, rate, status."""
+    pace, current = Pace(), 0.0
+    for seconds, rate, more in parts:
+        for _ in range(int(seconds * 4)):
+            status = Status(int(current), total=total, **more)
+            pace.add(clock(), status)
+            clock.now += 0.25
+            current += rate / 4
+    return pace.eta(status)
+
+
+def test_eta_after_a_pause(clock):
+    """By the rate before it, at once."""
+    going = 60, 1000, {}
+    assert eta_after(clock, going) == pytest.approx(40, abs=1)
+    paused = 3600, 0, {'halted': True}
+    assert eta_after(clock, going, paused) is None
+    assert eta_after(clock, going, paused, (0.5, 1000, {})) == pytest.approx(
+        40, abs=3)
+
+
+def test_eta_after_a_change_of_rate(clock):
+    """By the rate of the last seconds, and never faster than the limit."""
+    fast, slow = (60, 1000, {}), (6, 100, {})
+    assert eta_after(clock, fast, slow) == pytest.approx(394, abs=2)
+    assert eta_after(clock, (60, 100, {}), (6, 1000, {})) == pytest.approx(
+        88, abs=1)
+    assert eta_after(clock, fast, (0.25, 1000, {'limit': 10.0})) == (
+        pytest.approx(4000, abs=1))
+    # So slow that five seconds say little.
+    assert eta_after(clock, fast, (6, 1, {})) == pytest.approx(
+        40_000, rel=0.3)
+
+
+def test_eta_while_a_throttle_holds_jobs_back(clock):
+    """Not by what was before: it may do so all day."""
+    fast, held = (60, 1000, {}), {'held': True}
+    assert eta_after(clock, fast, (6, 0, held)) is None
+    # Half of the time: as fast as that is.
+    assert eta_after(clock, *[(1, 1000, {}), (1, 0, held)] * 30) == (
+        pytest.approx(140, abs=30))
+
+
+def test_a_pause_takes_no_memory(clock):
+    pace = Pace()
+    for current in 0, 1:
+        for _ in range(10_000):
+            clock.now += 0.25
+            pace.add(clock(), Status(current, halted=True))
+    assert len(pace._steady._samples) < 10
+
+
 # Plain lines
 
 def test_plain_lines_ever_less_often(pipe, clock):
@@ -363,9 +416,9 @@ def test_disabled(pipe, terminal, clock):
 # The bar
 
 @pytest.mark.parametrize('columns, tail', [
-    (100, ' | Failed: 2 | 37% | ETA: 0:01:07'),
+    (100, ' | Failed: 2 | 37% | ETA: 0:00:52'),
     (200, ' | Queue: 10000 | Slaves: 3 | Failed: 2 | 30421/82000 | 37%'
-          ' | ETA: 0:01:07'),
+          ' | ETA: 0:00:52'),
     (50, None)])
 def test_bar(terminal, clock, columns, tail):
     term = terminal(columns)
@@ -375,8 +428,7 @@ def test_bar(terminal, clock, columns, tail):
     progress.start(0)
     clock.now += 0.25
     progress.update(Status(17, state='waiting'))
-    # 4955 jobs in 5 s, 40 s after the start; the ETA looks back further:
-    # 30404 jobs in 39.75 s, 51579 to go
+    # 4955 jobs in 5 s, 40 s after the start; 51579 to go
     full = FULL._replace(state='')
     clock.now = 1035
     progress.update(full._replace(current=30421 - 4955))

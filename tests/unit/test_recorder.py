@@ -366,3 +366,13 @@ def test_while_the_run_is_live_its_failures_wait(start, tmp_path):
                 other.open()
             assert says in str(caught.value)
             assert ('--state' in str(caught.value)) == (says == '--state')
+
+
+def test_a_job_that_fails_again_counts_once(start, tmp_path, two_kinds):
+    """On the status line, too: it is in the file already."""
+    recorder = again(tmp_path)
+    recorder.open()
+    assert recorder.failing(0) == recorder.failing(2) == 5
+    recorder.close()
+    with start([9]) as run:
+        assert run.recorder.failing(2) == 7

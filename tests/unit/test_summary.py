@@ -9,6 +9,10 @@ from taskmaster.console.summary import Outcome, Retried, Summary, reason
 from taskmaster.storage.failures import Failure
 
 
+AGAIN = ('; see tm-ctl failures x.failures, and --retry-failed to run it '
+         'again')
+
+
 @pytest.fixture
 def said(caplog):
     """``said(count, finished, ...)``: the lines."""
@@ -53,8 +57,10 @@ def test_the_most_frequent_kinds(said):
         'failed: 7 x OSError at m.py:13: disk (keys 8 to 14)',
         'failed: 5 x ValueError at m.py:15: bad (keys 1 to 5)',
         'failed: 2 x KeyError at m.py:11: 1 (keys 6 to 7)',
-        'and 2 kinds more; tm-ctl failures x.failures has all',
-        '17 failed jobs are in x.failures, with those of earlier starts',
+        'and 2 kinds more',
+        '17 failed jobs are in x.failures, with those of earlier starts; '
+        'see tm-ctl failures x.failures, and --retry-failed to run them '
+        'again',
         'complete, but for the failed jobs (exit code 1)']
 
 
@@ -86,7 +92,7 @@ def test_a_retry_says_where_the_run_stands(said):
     # Those of other kinds are why it ends with 1.
     *_, left, _, how = said(Summary(), 2, 1, failed=1,
                             retried=Retried(1, True))
-    assert (left, how) == ('1 failed job is in x.failures', (
+    assert (left, how) == ('1 failed job is in x.failures' + AGAIN, (
         'retried 2: 2 done, 0 failed; 1 more in the file, not retried; the '
         'run itself is complete, with 1 job'))
 
@@ -101,12 +107,15 @@ def test_counts_say_what_they_are_of(said):
         '1 job in 0:00:01 (1.00/s): 0 done, 1 failed, 0 done twice; slaves: '
         '2; with earlier starts 10 jobs',
         'failed: 1 x ValueError at m.py:15: bad (key 1)',
-        '1 failed job is in x.failures',
+        '1 failed job is in x.failures' + AGAIN,
         'complete, but for the failed jobs (exit code 1)']
     # A nightly run that found nothing new.
     assert said(Summary(), 0, 1, failed=1, earlier=9)[0] == 'no jobs'
-    assert said(Summary(), 1, 1, failed=2)[1] == (
-        '2 failed jobs are in x.failures, with those of earlier starts')
+    # By name where that will do.
+    assert said(Summary(), 1, 1, failed=2, run='a b=1')[1] == (
+        '2 failed jobs are in x.failures, with those of earlier starts; '
+        "see tm-ctl failures --run='a b=1', and --retry-failed to run them "
+        'again')
 
 
 @pytest.mark.parametrize('code, given, text', [
