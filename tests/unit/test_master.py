@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from fakes import LONG, Background, Clock, Direct, greet, report, until
+from fakes import KEY, LONG, Background, Clock, Direct, greet, report, until
 
 from taskmaster.console.line import state_text
 from taskmaster.console.progress import Progress
@@ -53,7 +53,7 @@ def make(tmp_path, caplog, monkeypatch):
                         count_jobs=count_jobs, throttle=throttle,
                         finished=finished)
         kept = recorder(source, str(tmp_path / 'mod.state'))
-        one = Master(kept, ('127.0.0.1', 0), b'a key', Progress(None),
+        one = Master(kept, ('127.0.0.1', 0), KEY, Progress(None),
                      Settings(**settings), timing=timing)
         one.open()
         made.append(one)
