@@ -14,7 +14,7 @@ from ..records import TYPE_CHECKING
 from ..text import summary
 from ..timing import STANDARD, Timing
 from . import unix
-from .connection import Connection
+from .connection import BUFFER, Connection
 from .fields import BadMessage, line
 from .handshake import CLEAR, UNIX, channel_of, prove_to_master
 from .key import stretched
@@ -61,12 +61,13 @@ def connect(address: Place, key: bytes, tls: Context | None = None,
 def _connect(place: Address | str, key: bytes, tls: Context | None,
              seconds: float, timing: Timing) -> Link:
     if isinstance(place, str):
-        conn = Connection(unix.connected(place, seconds), place, timing)
+        conn = Connection(unix.connected(place, seconds), place, timing,
+                          BUFFER)
         channel = UNIX
     else:
         host, port = place
         conn = Connection(_dialed(host, port, seconds), name_of(place),
-                          timing)
+                          timing, BUFFER)
         channel = CLEAR
     conn.deadline = time.monotonic() + seconds
     try:

@@ -11,10 +11,10 @@ that its memory holds.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import io
 import json
+import math
 import socket
 import struct
 import time
@@ -25,6 +25,7 @@ from .. import forks
 from ..records import TYPE_CHECKING
 from ..timing import STANDARD, Timing
 from .fields import BadMessage
+from .key import MAC_BYTES, Mac
 from .messages import LEASE_BYTES, Payload
 
 if TYPE_CHECKING:
@@ -37,35 +38,9 @@ if TYPE_CHECKING:
 CHUNK = 2 * LEASE_BYTES + 4096
 PARTS = 1024            # of a frame in one call: IOV_MAX of Linux, BSD, macOS
 UNPROVED = 16 << 20     # bytes taken in before anything of a frame is proved
-MAC_BYTES = 16          # of HMAC-SHA256; RFC 2104, 5 wants half at least
-_BLOCK = 64             # bytes of a block of SHA-256
 JOINED = 1 << 18        # bytes of parts that are sent as one over TLS
 NEWS = 0.1              # seconds, at least, between two calls of `progress`
-
-
-class Mac:
-    """The MACs of all frames that go one way: HMAC-SHA256 (RFC 2104).
-
-    Each is over the frame's number too, or one could be left out, repeated
-    or put in another's place.  The two hashes that a key begins with are
-    kept: `hmac` would take half as long again for a small frame.
-    """
-
-    def __init__(self, key: bytes):
-        padded = key.ljust(_BLOCK, b'\0')      # 32 bytes: never hashed first
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5c for byte in padded))
-        self._number = 0
-
-    def next(self, parts: Iterable[Any]) -> bytes:
-        """Of the next frame, which consists of these parts."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(struct.pack('!Q', self._number))
-        self._number += 1
-        for part in parts:
-            inner.update(part)
-        outer.update(inner.digest())
-        return outer.digest()[:MAC_BYTES]
+BUFFER = 1 << 16        # bytes that a slave takes in at once: a lease of ints
 
 
 def _int(digits: str) -> int:
@@ -87,7 +62,7 @@ class Connection:
     """
 
     def __init__(self, sock: socket.socket, peer: str = '',
-                 timing: Timing = STANDARD):
+                 timing: Timing = STANDARD, buffer: int = 1 << 13):
         self.peer = peer
         self.stall = timing.stall   # seconds that a frame may stand still
         self.deadline: float | None = None  # of all that comes, or None
@@ -100,11 +75,10 @@ class Connection:
         self._sock = sock
         self._tls = False
         self._ended = False
-        self._timeout: float | None = None      # the socket's
+        self._timeout: float | None = None      # of what comes
         self._begun = False         # a frame is under way
         self._macs: tuple[Mac, Mac] | None = None   # outgoing, incoming
-        self._reader = io.BufferedReader(_Incoming(self._recv_into))
-        sock.settimeout(None)       # whatever the operator's default is
+        self._reader = io.BufferedReader(_Incoming(self._recv_into), buffer)
         forks.close_in_child(self)
         _tune(sock, timing)
 
@@ -134,11 +108,11 @@ class Connection:
 
         Raises OSError when that fails.
         """
+        self._tls, self._timeout = True, None
         self._wait_at_most(self.stall)
         self._sock = context.wrap_socket(
             self._sock, server_side=host is None, server_hostname=host,
             do_handshake_on_connect=False)
-        self._tls = True
         if self._ended:                 # while there was no socket to end
             self.cut()
         self._sock.do_handshake()       # type: ignore[attr-defined]
@@ -279,7 +253,10 @@ class Connection:
 
     def _recv_into(self, buffer: Any) -> int:
         self._wait_at_most(self.stall if self._begun else self.patience)
-        count = self._sock.recv_into(buffer)
+        try:
+            count = self._sock.recv_into(buffer)
+        except BlockingIOError as error:
+            raise TimeoutError('timed out') from error
         self._begun = True
         return count
 
@@ -287,31 +264,52 @@ class Connection:
         """All of it: `sendall` would have that time for the whole."""
         views = deque(memoryview(part).cast('B') for part in (
             _joined(parts) if self._tls else parts))
-        said = time.monotonic()
+        said = moved = time.monotonic()
         while views:
-            self._wait_at_most(self.stall)
-            sent = (self._sock.send(views[0]) if self._tls
-                    else self._sock.sendmsg(islice(views, PARTS)))
+            sent = self._send(views)
+            now = time.monotonic()
+            if sent:
+                moved = now
+            elif now - moved >= self.stall:
+                raise TimeoutError('timed out')
             while views and sent >= len(views[0]):
                 sent -= len(views.popleft())
-            if sent:
+            if views:
                 views[0] = views[0][sent:]
-            if views and self.progress is not None:
-                now = time.monotonic()
-                if now - said >= NEWS:      # over TLS each 16 kB is one
-                    said = now
+                if self.progress is not None and now - said >= NEWS:
+                    said = now          # over TLS each 16 kB is one
                     self.progress()
 
+    def _send(self, views: deque[memoryview]) -> int:
+        """Send some of it; return how many bytes, 0 after a while of none."""
+        if self._tls:
+            self._wait_at_most(self.stall)
+            return self._sock.send(views[0])
+        self._at_most(self.stall)
+        try:
+            return self._sock.sendmsg(islice(views, PARTS))
+        except BlockingIOError:
+            return 0
+
+    def _at_most(self, seconds: float | None) -> float | None:
+        """How long the next call may take; raises after the deadline."""
+        if self.deadline is None:
+            return seconds
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError('too slow')
+        return left if seconds is None else min(left, seconds)
+
     def _wait_at_most(self, seconds: float | None) -> None:
-        """Set how long the next call may take."""
-        if self.deadline is not None:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError('too slow')
-            seconds = left if seconds is None else min(left, seconds)
+        """Set how long the next call that receives may take."""
+        seconds = self._at_most(seconds)
         if seconds != self._timeout:    # it costs a call of the kernel
-            self._sock.settimeout(seconds)
             self._timeout = seconds
+            if self._tls:
+                self._sock.settimeout(seconds)
+            else:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO,
+                                      _timeval(seconds or 0))
 
 
 class _Incoming(io.RawIOBase):
@@ -350,7 +348,16 @@ def _joined(parts: Iterable[Any]) -> Iterator[Any]:
         yield b''.join(short)
 
 
+def _timeval(seconds: float) -> bytes:
+    """As socket(7) has it; 0 is for ever."""
+    return struct.pack('@ll', int(seconds), math.ceil(seconds % 1 * 999_999))
+
+
 def _tune(sock: socket.socket, timing: Timing) -> None:
+    # It is the kernel that waits, in the very call: a timeout of Python's is a
+    # `poll` before it, and one more wait for the GIL.
+    sock.settimeout(None)       # whatever the operator's default is
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(NEWS))
     if sock.family == socket.AF_UNIX:
         try:
             # A lease goes out in one call then, not in five, each of which

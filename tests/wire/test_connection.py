@@ -15,8 +15,9 @@ from fakes import LONG, Background, Clock
 from taskmaster.address import name_of
 from taskmaster.timing import STANDARD
 from taskmaster.wire import connection
-from taskmaster.wire.connection import (CHUNK, JOINED, MAC_BYTES, NEWS, PARTS,
-                                        UNPROVED, Connection, Mac)
+from taskmaster.wire.connection import (BUFFER, CHUNK, JOINED, MAC_BYTES,
+                                        NEWS, PARTS, UNPROVED, Connection,
+                                        Mac)
 from taskmaster.wire.messages import LEASE_BYTES, BadMessage, Payload
 
 
@@ -146,6 +147,45 @@ def test_a_lease_goes_through_a_unix_socket_in_few_calls():
     other.close()
     assert granted > usual
     assert counted.calls <= max(1, -(-2 * LEASE_BYTES // granted))
+
+
+class Traced(socket.socket):
+    """It notes each call of the kernel."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.calls = []
+
+
+for name in 'sendmsg', 'recv_into', 'setsockopt', 'settimeout':
+    def traced(self, *arguments, name=name):
+        self.calls.append(name)
+        return getattr(socket.socket, name)(self, *arguments)
+    setattr(Traced, name, traced)
+
+
+@pytest.mark.parametrize('keys', [None, (b'a' * 32, b'b' * 32)])
+def test_a_lease_of_ints_is_one_call_each_way(keys):
+    """A timeout of Python's would be a `poll` more for each, or two."""
+    one, other = map(lambda end: Traced(fileno=end.detach()),
+                     socket.socketpair(socket.AF_UNIX))
+    master = Connection(one)
+    slave = Connection(other, buffer=BUFFER)
+    if keys:
+        master.seal(*keys)
+        slave.seal(*keys[::-1])
+    lease = 'lease', 0.1, 1, 10_000, Payload([pattern(50_000)])
+    for calls in range(3):
+        del one.calls[:], other.calls[:]
+        slave.send(['queue', 'exchange', [[[1, 10_000]], 20_000], {}])
+        assert master.recv()[1] == 'exchange'
+        master.send(['#RETURN', [*lease]])
+        assert slave.recv()[1][4] == lease[4][0]
+    assert one.calls == ['recv_into', 'sendmsg']
+    assert other.calls == ['sendmsg', 'recv_into']
+    assert one.gettimeout() is other.gettimeout() is None
+    master.close()
+    slave.close()
 
 
 @pytest.mark.parametrize('size', [LEASE_BYTES, 2 * LEASE_BYTES])
@@ -292,15 +332,23 @@ def test_a_slow_peer_may_take_longer_than_a_stall(pair):
     sending.result()
 
 
-def test_cut_wakes_who_waits(pair):
+@pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_UNIX])
+@pytest.mark.parametrize('wait', [
+    lambda end: end.recv(),
+    lambda end: end.send_bytes(b'', Payload([bytes(50_000_000)]))],
+    ids=['recv', 'send'])
+def test_cut_wakes_who_waits(pair, family, wait):
     one, other = pair
-    receiving = Background(other.recv)
+    if family == socket.AF_UNIX:
+        one, other = map(Connection, socket.socketpair(family))
+    receiving = Background(wait, other)
     other.cut()
     with pytest.raises((EOFError, OSError)):
         receiving.result()
     other.cut()                 # again does no harm, nor when closed
     other.close()
     other.cut()
+    one.close()
 
 
 @pytest.mark.parametrize('sizes', [
