@@ -231,6 +231,9 @@ class Settings(NamedTuple):
         python=False, rather='json')
     once: bool = setting(
         False, 'ctl', 'of top: print one screen', None, python=False)
+    all: bool = setting(
+        False, 'ctl', 'of list: every start of a run, not the last alone',
+        None, python=False)
     run: str | None = setting(
         None, 'ctl', 'the run of that name, live or over; nothing is done if '
         'another is served at --host', metavar='NAME', python=False)

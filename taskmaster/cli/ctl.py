@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from functools import partial
 
+from ..address import ENV_HOST
 from ..console import runs
 from ..console.output import print_line
 from ..console.status import lines
@@ -19,7 +21,7 @@ from ..wire.client import Connector, Link
 from ..wire.key import key_of
 from ..wire.messages import COMMANDS, RATE, Overview, Refused
 from . import finding
-from .finding import Found, find, is_over
+from .finding import FAILURES, Found, find, is_over, latest
 from .script import Script, main_of, trust_of
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     T = TypeVar('T')
 
-STATUS, LIST, TOP, FAILURES = 'status', 'list', 'top', 'failures'
+STATUS, LIST, TOP = 'status', 'list', 'top'
 ALL = LIST, STATUS, TOP, FAILURES, *COMMANDS
 
 
@@ -39,7 +41,7 @@ def run(settings: Settings, timing: Timing) -> int:
         return 0
     if command == FAILURES:
         from . import failures
-        return failures.run(settings, partial(_ask, settings))
+        return failures.run(settings, _ask)
     if command == TOP:
         from . import top
         top.check(settings)
@@ -94,6 +96,16 @@ def _checked(settings: Settings) -> float | None:
         raise UsageError('--prometheus is for status')
     if settings.once and command != TOP:
         raise UsageError('--once is for top')
+    if settings.all and command != LIST:
+        raise UsageError('--all is for list')
+    if settings.json and command not in (STATUS, LIST, FAILURES):
+        raise UsageError('--json is for status, list and failures')
+    if settings.host not in (None, os.environ.get(ENV_HOST)):   # it is typed
+        if command == LIST:
+            raise UsageError('list is of the runs of this machine; leave '
+                             '--host out')
+        if command == FAILURES and value is not None:
+            raise UsageError('give a file of failures or --host, not both')
     if command == FAILURES:
         return None
     if command == RATE:
@@ -114,10 +126,12 @@ def _list(settings: Settings) -> None:
     wanted = settings.run
     found = [run for run in finding.runs()
              if wanted is None or run['run'] == wanted]
+    if not settings.all:
+        found = latest(found)
     if settings.json:
         print_line(json.dumps(found, indent=2))
     else:
-        for line in runs.listed(found, named=wanted is not None):
+        for line in runs.listed(found, wanted is not None, settings.all):
             print_line(line)
 
 
@@ -154,6 +168,7 @@ def _look_for(found: Found, connect: Callable[[], Link],
 SCRIPT = Script(
     'ctl', 'Look at and steer a running master, from anywhere.', '''\
   tm-ctl list                             your runs on this machine
+  tm-ctl list --all                       each start of them
   tm-ctl status                           of the one that is live there
   tm-ctl status --run=migrate             of that one; over, how it ended
   tm-ctl top                              the whole screen, live

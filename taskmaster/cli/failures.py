@@ -7,19 +7,19 @@ import os
 
 from ..console.kinds import OTHERS, Kinds, differ, differing
 from ..console.output import print_line, to_stderr
-from ..errors import TaskmasterError, Unreachable, UsageError
+from ..errors import KeyRefused, TaskmasterError, Unreachable, UsageError
 from ..records import TYPE_CHECKING
 from ..settings import Settings
 from ..storage.failures import FailuresFile
 from ..text import counted, quoted, short
 from ..wire.messages import Failures, Refused
-from .finding import Found, find
+from .finding import FAILURES, Found, find
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     # Asks the master that was found; raises Unreachable.
-    Ask = Callable[[Found, str], Any]
+    Ask = Callable[[Settings, Found, str], Any]
 
 # Kinds of which the traceback is shown to a person.
 TRACEBACKS = 10
@@ -41,21 +41,27 @@ def run(settings: Settings, ask: Ask) -> int:
 
 def _of_run(settings: Settings, ask: Ask) -> Failures:
     name = settings.run
+    found = Found()
     try:
         found = find(settings)
         if found.over is None:
-            reply = ask(found, 'failures')
+            # Where by its record none is live nothing is waited for.
+            reply = ask(settings if found.only is None
+                        else settings._replace(timeout=0.0), found, FAILURES)
             if isinstance(reply, Refused):
                 raise TaskmasterError(reply.line, reply.code)
             assert isinstance(reply, Failures)
             return reply
-        left = found.over['failures_file']
-        if left is not None:        # by its record
-            return _of_file(left, needed=False)
-    except Unreachable:
-        if name is None:
+    except (Unreachable, KeyRefused) as error:
+        if found.only is None and (name is None
+                                   or isinstance(error, KeyRefused)):
             raise
-    assert name is not None         # or none could be over
+    over = found.over or found.only
+    if over is not None and over['failures_file'] is not None:
+        return _of_file(over['failures_file'], needed=False)
+    if name is None and over is not None:
+        name = over['run']
+    assert name is not None
     path = _path(settings, f'{name}.failures')
     if not os.path.exists(path):
         if os.path.exists(_path(settings, f'{name}.state')):

@@ -10,11 +10,12 @@ import time
 
 from .. import logs
 from ..address import Address, address, name_of
-from ..console.runs import how
+from ..console.runs import go_on, how
 from ..errors import ConfigError, Unreachable, UsageError
 from ..records import TYPE_CHECKING, NamedTuple
 from ..settings import Settings
-from ..storage.runs import (FOLDER, Machine, Record, Runs, current,
+from ..storage.files import from_iso
+from ..storage.runs import (CRASHED, FOLDER, Machine, Record, Runs, current,
                             document)
 from ..text import quoted, short
 from ..wire.key import beside_users_file
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 
+FAILURES = 'failures'       # the command that needs no live run
+
+
 class Found(NamedTuple):
     """Where a master is to be looked for, or a run that is over."""
 
@@ -33,6 +37,7 @@ class Found(NamedTuple):
     name: str = ''                  # of the place, for people
     over: dict[str, Any] | None = None      # a run, if it is
     last: str = ''          # of the last run, where none is known to be live
+    only: dict[str, Any] | None = None      # that one, if there is no other
 
 
 def runs(now: float | None = None) -> list[dict[str, Any]]:
@@ -42,8 +47,35 @@ def runs(now: float | None = None) -> list[dict[str, Any]]:
     """
     now = time.time() if now is None else now
     machine = Machine.here()
-    return [document(record, machine, now)
-            for record in current(_records(), machine, now)]
+    found = [document(record, machine, now)
+             for record in current(_records(), machine, now)]
+    for run in latest(found):
+        if run['state'] == CRASHED and run['state_file'] is not None:
+            _as_saved(run)
+    return found
+
+
+def latest(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each run its live starts, or else the one that ended last.
+
+    ``found`` are in the order of `runs`, and so are these.
+    """
+    kept, seen = [], set()
+    for run in found:
+        # One name in two folders is two runs.
+        which = run['run'], run['host'], run['failures_file']
+        if run['live'] or which not in seen:
+            kept.append(run)
+        seen.add(which)
+    return kept
+
+
+def _as_saved(run: dict[str, Any]) -> None:
+    """Of a run that crashed the state file knows how far it came."""
+    from ..storage.state import saved       # few crash
+    found = saved(run['state_file'], run['run'])
+    if found is not None and found.time >= from_iso(run['started']):
+        run.update(current=found.jobs, failed=found.failed, at_least=False)
 
 
 def find(settings: Settings) -> Found:
@@ -76,13 +108,16 @@ def find(settings: Settings) -> Found:
                      else name_of(place))
     if wanted is not None:
         return Found(over=found[0])
-    return default._replace(last=_last(found))
+    over = latest(found)
+    return default._replace(last=_last(found, settings.command),
+                            only=over[0] if len(over) == 1 else None)
 
 
 def is_over(run: dict[str, Any]) -> Unreachable:
     """Return what to say where a run would have to be live."""
-    return Unreachable(f"the run {short(run['run'])} is not live: "
-                       f'{how(run)}')
+    command = go_on(run)
+    return Unreachable(f"the run {short(run['run'])} is not live: {how(run)}"
+                       + (f' (again: {command})' if command else ''))
 
 
 def _several(live: Sequence[dict[str, Any]], named: bool) -> str:
@@ -94,12 +129,16 @@ def _several(live: Sequence[dict[str, Any]], named: bool) -> str:
     return f'{len(live)} runs are live: {names}; give --run'
 
 
-def _last(found: Sequence[dict[str, Any]]) -> str:
+def _last(found: Sequence[dict[str, Any]], command: str) -> str:
     if not found:
         return ''
     name = found[0]['run']
+    flag = f'--run={quoted(short(name))}'
+    if command == FAILURES:
+        return (f'no run of yours is live here; tm-ctl {FAILURES} {flag} is '
+                'of the last, tm-ctl list shows the others')
     return (f'no run of yours is live here, and the last was {short(name)}: '
-            f'{how(found[0])} (tm-ctl status --run={quoted(short(name))})')
+            f'{how(found[0])} (tm-ctl status {flag})')
 
 
 def _records() -> list[Record]:

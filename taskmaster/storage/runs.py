@@ -210,7 +210,8 @@ def current(records: Iterable[Record], machine: Machine,
 def document(record: Record, machine: Machine, now: float) -> dict[str, Any]:
     """Return what `tm-ctl list --json` says of a run.
 
-    A crashed one has ended when it was last heard of.
+    A crashed one has ended when it was last heard of, and may have finished
+    more than it had said by then, which is what `at_least` tells.
     """
     state = machine.state(record)
     live = state == LIVE
@@ -218,7 +219,8 @@ def document(record: Record, machine: Machine, now: float) -> dict[str, Any]:
         'run': record.run, 'state': record.state if live else state,
         'live': live, 'exit_code': record.exit_code,
         'current': record.current, 'total': record.total,
-        'failed': record.failed, 'started': _shown(record.started),
+        'failed': record.failed, 'at_least': state in (CRASHED, ELSEWHERE),
+        'started': _shown(record.started),
         'ended': None if live or state == ELSEWHERE
         else _shown(record.last),
         'elapsed': max((now if live else record.last) - record.started, 0.0),

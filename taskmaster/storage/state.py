@@ -248,6 +248,32 @@ class StateFile:
         return Checkpoint(**values)
 
 
+class Saved(NamedTuple):
+    """What a state file says to whoever does not own it."""
+
+    jobs: int
+    failed: int
+    time: float             # unix seconds
+
+
+def saved(path: str, run: str) -> Saved | None:
+    """Return what is saved of that run; None where nothing is to be read.
+
+    No key is decoded.
+    """
+    try:
+        with files.open_to_read(os, files.real_path(path)) as file:
+            document = loads(file.read())
+        if (document.pop('checksum') != _checksum(document)
+                or document['run'] != run):
+            return None
+        return Saved(int(document['count']), int(document['failed']),
+                     files.from_iso(document['time']))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError,
+            RecursionError):
+        return None
+
+
 def _render(document: dict[str, Any]) -> bytes:
     return (dumps(document, indent=1) + '\n').encode('ascii')
 

@@ -27,6 +27,7 @@ from taskmaster.settings import Settings
 from taskmaster.storage.runs import (CRASHED, ELSEWHERE, KEPT, LIVE, MOST,
                                      STOPPED, Machine, Record, Runs, born,
                                      current, document)
+from taskmaster.storage.state import Checkpoint, StateFile
 from taskmaster.timing import STANDARD
 from taskmaster.usercode.source import Source
 
@@ -354,12 +355,91 @@ def test_the_last_one_is_named_where_none_is_live(folder, gone):
     folder.write(now('bb', 'two', 2, **{**ENDED, 'ended': at - 60}))
     last = asked().last
     assert "the last was it's shard=1: stopped at " in last
-    assert 'stopped by SIGTERM' in last
+    assert ' by SIGTERM; start again to go on' in last
     command = last.rpartition('(')[2].rstrip(')')
     assert shlex.split(command)[-1] == "--run=it's shard=1"
     assert asked(host='db1').last == ''
     folder.write(now('cc', 'three', 3))
     assert asked().last == ''
+
+
+def test_the_last_start_of_a_run_is_listed_and_all_of_those_that_live(
+        folder, gone):
+    """But of one name in two folders each is a run."""
+    at = time.time()
+    for n in range(5):
+        folder.write(now(f'a{n}', 'one', n, **{**ENDED, 'ended': at - n}))
+    folder.write(now('bb', 'one', 9, failures_file='/other/one.failures',
+                     **gone))
+    found = finding.runs()
+    assert [run['address'][-1] for run in finding.latest(found)] == ['9', '0']
+    folder.write(now('cc', 'one', 7))
+    folder.write(now('dd', 'one', 8))
+    found = finding.latest(finding.runs())
+    assert sorted(run['address'][-1] for run in found) == ['7', '8', '9']
+    assert len(finding.runs()) == 8
+
+
+def test_how_it_ended_is_said_once(folder):
+    at = time.time()
+    for start, how, reason in (
+            ('aa', 'complete', 'complete, but for the failed jobs (exit code '
+                               '1)'),
+            ('bb', 'complete', 'complete (exit code 0)'),
+            ('cc', 'stopped', 'stopped by SIGTERM; start again to go on'),
+            ('dd', 'stopped', 'ended by --limit; start again to go on (exit '
+                              'code 1)'),
+            ('ee', 'failed', 'stopped by --max-failures (exit code 65)')):
+        folder.write(now(start, start, 1, **{
+            **ENDED, 'how': how, 'reason': reason, 'ended': at}))
+    runs = {run['run']: run for run in finding.runs()}
+    at = runs['aa']['ended']
+    assert [console.how(run) for _, run in sorted(runs.items())] == [
+        f'complete at {at}, but for the failed jobs (exit code 1)',
+        f'complete at {at} (exit code 0)',
+        f'stopped at {at} by SIGTERM; start again to go on',
+        f'stopped at {at}: ended by --limit; start again to go on (exit code '
+        '1)', f'failed at {at}: stopped by --max-failures (exit code 65)']
+    assert [console.state(run) for _, run in sorted(runs.items())] == [
+        'complete (1)', 'complete (1)', 'stopped by SIGTERM (1)',
+        'stopped by --limit (1)', 'failed (1)']
+
+
+@pytest.mark.parametrize('name, command', [
+    ('one', 'tm-run one, or as it was started'),
+    ('one shard=1.check', 'tm-run one shard=1 --verify, or as it was '
+                          'started')])
+def test_how_to_go_on_with_it(folder, name, command):
+    folder.write(now('aa', name, 1, **{
+        **ENDED, 'how': 'stopped', 'ended': time.time(),
+        'reason': 'stopped by SIGTERM; start again to go on'}))
+    run, = finding.runs()
+    assert f'go on:    {command}' in console.lines(run)
+    assert str(is_over(run)).endswith(
+        f'start again to go on (again: {command})')
+    assert console.go_on({**run, 'state': 'complete'}) == ''
+    assert console.go_on({**run, 'state_file': None}) == ''     # none is kept
+
+
+def test_of_a_run_that_crashed_its_state_file_knows_most(
+        folder, gone, tmp_path):
+    path, older = (str(tmp_path / f'{name}.state') for name in 'ab')
+    for file, at in (path, time.time()), (older, 1000.0):
+        StateFile(file, 'one', '').save(Checkpoint(180, 180, 2, False,
+                                                   time=at))
+    folder.write(now('aa', 'one', 1, current=128, state_file=path, **gone))
+    run, = finding.runs()
+    assert (run['current'], run['failed'], run['at_least']) == (180, 2, False)
+    assert 'jobs:     180 finished of 100000, 2 failed' in console.lines(run)
+    # Of another time, another run, or not there: no more than was said.
+    for other in ({'state_file': older}, {'run': 'two'},
+                  {'state_file': str(tmp_path / 'none')}):
+        folder.write(now('aa', **{'run': 'one', 'port': 1, 'current': 128,
+                                  'state_file': path, **gone, **other}))
+        run, = finding.runs()
+        assert (run['current'], run['at_least']) == (128, True)
+        assert 'jobs:     at least 128 finished of 100000, 1 failed' in (
+            console.lines(run))
 
 
 def test_live_ones_are_listed_first_and_then_those_that_ended_last(folder):
@@ -374,11 +454,13 @@ def test_live_ones_are_listed_first_and_then_those_that_ended_last(folder):
     head, *said, more = console.listed(found)
     assert [line.split()[0] for line in said] == [
         'old', *(f'over{n}' for n in range(10))]
-    assert more == 'and 5 runs more that ended before; --json has all'
+    assert more == 'and 5 runs more that ended before; --all has all'
     assert head.endswith('state file')
     assert said[0].endswith('/srv/migrate.state')
     assert said[1].endswith('/srv/over0.state')
     assert found[1]['ended'] in said[1]
+    assert f"ended {found[1]['ended']}" in said[1]     # not since then
+    assert len(console.listed(found, whole=True)) == 17
     # One whose machine nobody knows of is of then.
     assert console.listed([{**found[1], 'ended': None}])[1].count(
         found[1]['seen']) == 1
@@ -396,7 +478,8 @@ def test_the_list(folder, gone):
                      **{**ENDED, 'ended': time.time()}))
     folder.write(now('dd', 'four', 4, host='db2'))
     said = '\n'.join(console.listed(finding.runs()))
-    assert '127.0.0.1:1' in said and '4403/100000  4%' in said
+    assert '127.0.0.1:1' in said and '4403/100000   4%' in said
+    assert '4403+/100000' in said       # and maybe more, by a crash
     assert 'crashed' in said and 'complete (1)' in said
     assert 'on db2' in said and '\x1b' not in said
     # One that has not said a word for long is there, and says so.

@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,12 @@ import pytest
 from taskmaster.cli import ctl, failures, top
 from taskmaster.cli.finding import Found
 from taskmaster.console.top import View
-from taskmaster.errors import KeyRefused, TaskmasterError, UsageError
+from taskmaster.errors import (KeyRefused, TaskmasterError, Unreachable,
+                               UsageError)
 from taskmaster.settings import Settings
+from taskmaster.storage.failures import Failure, FailuresFile
+from taskmaster.storage.runs import Record, Runs
+from taskmaster.timing import STANDARD
 from taskmaster.wire.messages import Failures
 
 NAME = "it's shard=1"
@@ -85,6 +90,68 @@ def test_messages_that_differ_are_listed_and_whose_the_traceback_is():
     varies = [{**same, 'varies': True}]
     assert failures._lines(Failures('f', [{**one, 'messages': varies}]))[
         3] == '  the traceback of key 1:'
+
+
+@pytest.mark.parametrize('typed, line', [
+    ({'command': 'list', 'host': 'db1'}, 'list is of the runs of this '
+                                         'machine; leave --host out'),
+    ({'command': 'failures', 'value': 'x.failures', 'host': 'db1'},
+     'give a file of failures or --host, not both'),
+    ({'command': 'status', 'all': True}, '--all is for list'),
+    ({'command': 'pause', 'json': True},
+     '--json is for status, list and failures')])
+def test_a_flag_that_would_be_ignored_is_refused(typed, line, monkeypatch):
+    monkeypatch.delenv('TASKMASTER_HOST', raising=False)
+    assert said(**typed) == line
+
+
+def test_a_host_of_the_environment_is_no_flag(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+    monkeypatch.setenv('TASKMASTER_HOST', 'db1')
+    assert ctl.run(Settings(command='list', host='db1'), STANDARD) == 0
+    assert capsys.readouterr().out.startswith('no runs of yours')
+
+
+def over(tmp_path, start, name, at):
+    """A run that is over, and a job of it that has failed."""
+    path = str(tmp_path / f'{name}.failures')
+    file = FailuresFile(path)
+    file.open(1)
+    file.append([Failure(1, '1', 'KeyError: 1', '', 'host:1', 1, 1)])
+    file.close()
+    Runs(str(tmp_path / 'taskmaster' / 'runs')).write(Record(
+        name, start, '127.0.0.1:1', None, 1, '1', '', 'host', None, path, at,
+        at, '', 1, None, 1, at, 'complete', '', 1, 'complete (exit code 0)'))
+
+
+def test_failures_of_the_last_run_where_no_run_is_live(tmp_path, monkeypatch):
+    """Or which are meant is asked, and how to say it is said."""
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+    monkeypatch.delenv('TASKMASTER_HOST', raising=False)
+    tried = []
+
+    def ask(settings, found, method):
+        tried.append(settings.timeout)
+        raise Unreachable(f'no master; {found.last}')
+
+    settings = Settings(command='failures', timeout=5.0)
+    with pytest.raises(Unreachable):
+        failures._of_run(settings, ask)
+    over(tmp_path, 'aa', 'one', time.time() - 9)
+    assert failures._of_run(settings, ask).kinds[0]['count'] == 1
+    over(tmp_path, 'bb', 'two s=1', time.time())
+    with pytest.raises(Unreachable) as caught:
+        failures._of_run(settings, ask)
+    assert "tm-ctl failures --run='two s=1'" in str(caught.value)
+    assert len(str(caught.value)) < 150
+    assert tried == [5.0, 0.0, 5.0]     # nothing is there to be waited for
+
+    def refuse(settings, found, method):
+        raise KeyRefused('another key')
+    (tmp_path / 'one.failures').rename(tmp_path / 'here.failures')
+    with pytest.raises(KeyRefused):     # it is live, somewhere
+        failures._of_run(settings._replace(run='here', host='db1',
+                                           folder=str(tmp_path)), refuse)
 
 
 @pytest.mark.parametrize('host, note', [

@@ -126,8 +126,8 @@ def test_a_run_that_is_over_says_how():
     for status in None, {**STATUS, 'kinds': kinds(2)}:
         lines = screen(View(status, OVER, keys='q quit'), 80, 24)
         said = '\n'.join(lines)
-        assert 'complete at 2026-11-26T00:58:28+00:00: complete, but' in said
-        assert '(exit code 1)' in said      # the end of it too
+        assert 'complete at 2026-11-26T00:58:28+00:00, but' in said
+        assert '(exit code 1)' in ' '.join(said.split())    # its end too
         assert '/srv/migrate.failures' in said and lines[-1] == 'q quit'
         assert ('ValueError' in said) == (status is not None)
 
