@@ -424,7 +424,8 @@ def test_how_to_go_on_with_it(folder, name, command):
 def test_of_a_run_that_crashed_its_state_file_knows_most(
         folder, gone, tmp_path):
     path, older = (str(tmp_path / f'{name}.state') for name in 'ab')
-    for file, at in (path, time.time()), (older, 1000.0):
+    at = time.time() + DAY      # whatever it takes
+    for file, at in (path, at), (older, 1000.0):
         StateFile(file, 'one', '').save(Checkpoint(180, 180, 2, False,
                                                    time=at))
     folder.write(now('aa', 'one', 1, current=128, state_file=path, **gone))
