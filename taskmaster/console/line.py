@@ -58,7 +58,7 @@ class Rate:
         return (count - before) / (now - began) if now > began else 0.0
 
 
-class Pace:
+class Forecast:
     """How fast jobs are finished, as far as that tells when all will be.
 
     Neither the time of a pause counts nor what is finished in it.

@@ -15,7 +15,7 @@ import time
 
 from .. import forks, logs
 from ..records import TYPE_CHECKING
-from .line import (SHOWN_WINDOW, Pace, Rate, Status, cells, format_status,
+from .line import (SHOWN_WINDOW, Forecast, Rate, Status, cells, format_status,
                    state_text)
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Progress:
         """The run begins, ``current`` jobs having finished before it."""
         with self._lock:
             self._began = self._clock()
-            self._rate, self._pace = Rate(SHOWN_WINDOW), Pace()
+            self._rate, self._forecast = Rate(SHOWN_WINDOW), Forecast()
             self._due = 1.0     # seconds since the start; the next plain line
             self._take(Status(current))
             self._running = self._enabled
@@ -224,11 +224,11 @@ class Progress:
         self._status = status
         self._elapsed = now - self._began
         self._rate.add(now, status.current)
-        self._pace.add(now, status)
+        self._forecast.add(now, status)
 
     def _line(self, width: int | None = None) -> str:
         return format_status(self._status, self._rate.per_second(),
-                             self._elapsed, self._pace.eta(self._status),
+                             self._elapsed, self._forecast.eta(self._status),
                              width)
 
     def _draw(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 from .. import __version__, logs
-from ..console.line import SHOWN_WINDOW, Pace, Rate, Status, state_text
+from ..console.line import SHOWN_WINDOW, Forecast, Rate, Status, state_text
 from ..console.summary import Summary
 from ..console.status import lines
 from ..records import TYPE_CHECKING
@@ -69,7 +69,7 @@ class Monitor:
         # how many jobs finished.
         self._rates: deque[float] = deque(maxlen=STEPS)
         self._step: tuple[float, int] | None = None
-        self._speed, self._pace = Rate(SHOWN_WINDOW), Pace()
+        self._speed, self._forecast = Rate(SHOWN_WINDOW), Forecast()
         self._starved = 0, 0        # looks at the queue: empty, and all
         self._source_seen = 0, 0.0  # jobs fed, and when that changed
         # Jobs finished, since when they are as many, when that was said.
@@ -96,7 +96,7 @@ class Monitor:
         """Take note of how it goes, now and then; return that."""
         status, now = self.status(), self._clock()
         self._speed.add(now, status.current)
-        self._pace.add(now, status)
+        self._forecast.add(now, status)
         began, before = self._step = self._step or (now, status.current)
         if now - began >= STEP:
             self._rates.append((status.current - before) / (now - began))
@@ -156,7 +156,7 @@ class Monitor:
             'state': state_text(status),
             'paused': self._recorder.paused, 'current': status.current,
             'total': status.total, 'failed': status.failed, 'rate': rate,
-            'limit': self._throttle.rate, 'eta': self._pace.eta(status),
+            'limit': self._throttle.rate, 'eta': self._forecast.eta(status),
             'queued': status.queued, 'size': queue.maxsize,
             'slower': self._slower(), 'rates': [*self._rates],
             'started': self._started, 'elapsed': self._clock() - self._began,

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from taskmaster.console.line import (Pace, Rate, Status, cut_state, estimate,
-                                     format_status)
+from taskmaster.console.line import (Forecast, Rate, Status, cut_state,
+                                     estimate, format_status)
 from taskmaster.console.progress import Progress
 
 SEED = 'Current Job: 30421 | Rate:  991.06/s | Elapsed Time: 0:00:40'
@@ -298,14 +298,14 @@ def test_eta_of_jobs_slower_than_its_window(pipe, clock):
 
 def eta_after(clock, *parts, total=100_000):
     """Of the line and of `tm-ctl`: ``parts`` are seconds, rate, status."""
-    pace, current = Pace(), 0.0
+    forecast, current = Forecast(), 0.0
     for seconds, rate, more in parts:
         for _ in range(int(seconds * 4)):
             status = Status(int(current), total=total, **more)
-            pace.add(clock(), status)
+            forecast.add(clock(), status)
             clock.now += 0.25
             current += rate / 4
-    return pace.eta(status)
+    return forecast.eta(status)
 
 
 def test_eta_after_a_pause(clock):
@@ -341,12 +341,12 @@ def test_eta_while_a_throttle_holds_jobs_back(clock):
 
 
 def test_a_pause_takes_no_memory(clock):
-    pace = Pace()
+    forecast = Forecast()
     for current in 0, 1:
         for _ in range(10_000):
             clock.now += 0.25
-            pace.add(clock(), Status(current, halted=True))
-    assert len(pace._steady._samples) < 10
+            forecast.add(clock(), Status(current, halted=True))
+    assert len(forecast._steady._samples) < 10
 
 
 # Plain lines
