@@ -75,7 +75,8 @@ def required_positionals(function: Function) -> int:
 def fits(function: Function, count: int) -> bool:
     """Return whether it can be called with so many positional arguments.
 
-    True when its signature cannot be read.
+    Of a decorated one that is what its wrapper takes, which may give what it
+    wraps more.  True when its signature cannot be read.
     """
     if _is_plain(function):
         parameters = _of_plain(function)
@@ -85,7 +86,7 @@ def fits(function: Function, count: int) -> bool:
                      or bool(_flags(function) & VARARGS)))
     import inspect
     try:
-        found = inspect.signature(function)
+        found = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return True
     try:

@@ -57,3 +57,12 @@ def test_what_a_decorator_wraps_is_read_through_it():
     assert signature.required_positionals(wrapper) == 2
     assert not signature.takes(functools.partial(plain, b=1), 'd')
     assert signature.required_positionals(functools.partial(plain, 1)) == 1
+
+
+def test_a_wrapper_that_gives_more_itself_fits():
+    """As one that opens a connection for a throttle."""
+    @functools.wraps(plain)
+    def wrapper():
+        return plain(1, 2)
+    assert signature.fits(wrapper, 0) and not signature.fits(wrapper, 2)
+    assert signature.fits(functools.partial(plain, 1), 1)
