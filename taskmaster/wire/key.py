@@ -31,7 +31,8 @@ log = logs.logger(__name__)
 KEY_BYTES = 4096
 
 # As `openssl rand -hex 32` makes them; and as `secrets.token_urlsafe(32)`
-# does, which has digits, small and capital letters, but for one in 1,000.
+# does, which has digits, small and capital letters, but for one in 1,000
+# (so a key of our own making is not of that form).
 HEX = rb'[0-9a-fA-F]{64,}'
 TOKEN = rb'(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{43,}'
 
@@ -134,6 +135,12 @@ def users_key(path: str) -> bytes:
                           f'({error.strerror}); give --key') from error
 
 
+def new_key() -> bytes:
+    """Return a random key, which its text shows to be one."""
+    import secrets      # of a user, once
+    return secrets.token_hex(32).encode()
+
+
 def _make(path: str) -> None:
     """Make a new key, whole or not at all, and never replace one."""
     make_folder(os.path.dirname(path))
@@ -142,7 +149,7 @@ def _make(path: str) -> None:
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.fchmod(fd, 0o600)
-        write_all(os, fd, secrets.token_urlsafe(32).encode() + b'\n')
+        write_all(os, fd, new_key() + b'\n')
         os.fsync(fd)
         os.link(temp, path)
     except FileExistsError:         # another process was first
