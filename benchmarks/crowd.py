@@ -2,7 +2,8 @@
 
     python benchmarks/crowd.py HOST:PORT COUNT
 
-says when all are connected, and at the end when each was served first.
+says when all are connected, and when all have been served; at the end when
+each was first, and when each lease was begun, of how many jobs.
 """
 
 import os
@@ -25,6 +26,7 @@ count = int(sys.argv[2])
 key = os.environ['TASKMASTER_KEY'].encode()
 connected = set()
 served = {}         # when each was served first
+leases = []         # when each was begun, and how many jobs it had
 
 
 class Noted(Handler):
@@ -33,7 +35,11 @@ class Noted(Handler):
         self._number = number
 
     def work(self, call, run, ways):
-        served.setdefault(self._number, time.monotonic())
+        leases.append((time.monotonic(), len(run.jobs)))
+        if self._number not in served:
+            served[self._number] = time.monotonic()
+            if len(served) == count:
+                jobs.sign_in('served')
         super().work(call, run, ways)
 
 
@@ -56,4 +62,4 @@ if __name__ == '__main__':
         thread.start()
     for thread in threads:
         thread.join()
-    jobs.notes['served'] = list(served.values())
+    jobs.notes.update(served=list(served.values()), leases=leases)

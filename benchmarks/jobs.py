@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 SETTLE = 0.5        # seconds from the last import until all are connected
+BLOCK = 10_000      # jobs between two looks at the clock
 
 folder = os.environ.get('BENCHMARK_FOLDER')
 notes = {}
@@ -26,11 +27,16 @@ def sign_in(what='imported'):
     Path(folder, f'{os.getpid()}.{what}').touch()
 
 
+def come(what):
+    """How many processes have come so far."""
+    return len(list(Path(folder).glob(f'*.{what}')))
+
+
 def gate():
     """Start the clock when master and slaves are up and connected."""
     if folder:
         what, count = os.environ['BENCHMARK_GATE'].split()
-        while len(list(Path(folder).glob(f'*.{what}'))) < int(count):
+        while come(what) < int(count):
             time.sleep(0.01)
         time.sleep(SETTLE)
         sys.addaudithook(note_rename)
@@ -63,6 +69,26 @@ def memory(pid='self'):
 def numbers(count):
     gate()
     yield from range(1, int(count) + 1)
+
+
+def timed(served, **phases):
+    """Ints for phases of so many seconds, however many jobs that makes.
+
+    The first begins when so many processes have said `served`.  When each
+    has begun, and the last ended, is said and noted down.
+    """
+    gate()
+    number, begun = 0, notes.setdefault('phases', [])
+    for phase, seconds in [('start', 0), *phases.items()]:
+        begun.append(time.monotonic())
+        sign_in(phase)
+        end = begun[-1] + float(seconds)
+        while time.monotonic() < end or phase == 'start' and (
+                come('served') < int(served)):
+            yield from range(number, number + BLOCK)
+            number += BLOCK
+    begun.append(time.monotonic())
+    sign_in('ended')
 
 
 def texts(count):
