@@ -2,8 +2,8 @@
 
     python benchmarks/crowd.py HOST:PORT COUNT
 
-says when all are connected, and when all have been served; at the end when
-each was first, and when each lease was begun, of how many jobs.
+says when all are connected, and when their leases have grown; at the end
+when each was served first, and when each lease was begun, of how many jobs.
 """
 
 import os
@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 import time
+from collections import Counter
 from functools import partial
 
 import jobs
@@ -21,11 +22,17 @@ from taskmaster.slave.slave import Slave
 from taskmaster.usercode.handler import Handler
 from taskmaster.wire.client import connect
 
+# Leases until a slave has those of 10,000 no-op jobs: each is of 8 times as
+# many as the one before.
+GROWN = 6
+
 place = address(sys.argv[1])
 count = int(sys.argv[2])
 key = os.environ['TASKMASTER_KEY'].encode()
 connected = set()
 served = {}         # when each was served first
+had = Counter()     # how many leases each has had
+grown = set()
 leases = []         # when each was begun, and how many jobs it had
 
 
@@ -35,11 +42,14 @@ class Noted(Handler):
         self._number = number
 
     def work(self, call, run, ways):
-        leases.append((time.monotonic(), len(run.jobs)))
-        if self._number not in served:
-            served[self._number] = time.monotonic()
-            if len(served) == count:
-                jobs.sign_in('served')
+        now, number = time.monotonic(), self._number
+        leases.append((now, len(run.jobs)))
+        served.setdefault(number, now)
+        had[number] += 1
+        if had[number] == GROWN:
+            grown.add(number)
+            if len(grown) == count:
+                jobs.sign_in('grown')
         super().work(call, run, ways)
 
 

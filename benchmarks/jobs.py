@@ -71,20 +71,21 @@ def numbers(count):
     yield from range(1, int(count) + 1)
 
 
-def timed(served, **phases):
+def timed(grown, **phases):
     """Ints for phases of so many seconds, however many jobs that makes.
 
-    The first begins when so many processes have said `served`.  When each
-    has begun, and the last ended, is said and noted down.
+    The first begins when so many processes have said that they are `grown`.
+    When each has begun, and the last ended, is said and noted down.
     """
     gate()
     number, begun = 0, notes.setdefault('phases', [])
-    for phase, seconds in [('start', 0), *phases.items()]:
+    while come('grown') < int(grown):
+        yield from range(number, number + BLOCK)
+        number += BLOCK
+    for phase, seconds in phases.items():
         begun.append(time.monotonic())
         sign_in(phase)
-        end = begun[-1] + float(seconds)
-        while time.monotonic() < end or phase == 'start' and (
-                come('served') < int(served)):
+        while time.monotonic() < begun[-1] + float(seconds):
             yield from range(number, number + BLOCK)
             number += BLOCK
     begun.append(time.monotonic())

@@ -20,7 +20,7 @@ TCP = '--host=127.0.0.1:0'
 CROWD = str(HERE / 'crowd.py')
 WARM_UP = 2.0       # seconds, of slow jobs through a slow network
 SAMPLES = 5         # of a start, in a round
-ALONE = 15.0        # seconds of a crowd that nobody looks at, ...
+ALONE = 10.0        # seconds of a crowd that nobody looks at, ...
 WATCHED = 5.0       # ... and of one whose status is asked for all the time
 IDLE = 10.0         # seconds in which nothing should happen
 
@@ -230,8 +230,8 @@ def crowd(slaves: int, alone: float, watched: float) -> Measured:
     that is a load of its own.
     """
     with Lab('connected 2') as lab:
-        master, place = lab.master('timed', 'served=2', f'warm={WARM_UP}',
-                                   f'alone={alone}', f'watched={watched}')
+        master, place = lab.master('timed', 'grown=2', f'alone={alone}',
+                                   f'watched={watched}')
         start = time.monotonic()
         halves = [lab.start(CROWD, place, str(slaves // 2)) for _ in range(2)]
         lab.wait_for(lambda: lab.up('connected') == 2)
@@ -245,7 +245,7 @@ def crowd(slaves: int, alone: float, watched: float) -> Measured:
         lab.finish(master, *halves)
         begin, *others = lab.notes()
         served = [at for note in others for at in note['served']]
-        _, _, *phases = begin['phases']
+        phases = begin['phases']
         done, watched = (
             sum(size for note in others for at, size in note['leases']
                 if first <= at < last)
@@ -253,6 +253,7 @@ def crowd(slaves: int, alone: float, watched: float) -> Measured:
         cpu = [(after - before) / done for before, after in zip(*used)]
         return {'connect': connect, 'all': len(served),
                 'served': max(served) - begin['start'],
+                'grown': phases[0] - begin['start'],
                 'rate': done / (phases[1] - phases[0]),
                 'watched': watched / (phases[2] - phases[1]),
                 'master cpu': cpu[0], 'slaves cpu': cpu[1] + cpu[2],
@@ -380,6 +381,8 @@ POINTS = [
         Row('1000 slaves, those served', lambda m: m['1000 all'], ''),
         Row('1000 slaves, until all were served',
             lambda m: m['1000 served'], 's', most=5),
+        Row('1000 slaves, until their leases had grown',
+            lambda m: m['1000 grown'], 's'),
         Row('1000 slaves, connection and status',
             lambda m: m['1000 answer'] * 1e3, 'ms', most=100),
         Row('1000 slaves, slowest status',
