@@ -73,6 +73,18 @@ def is_child() -> bool:
     return _child
 
 
+def fork() -> int:
+    """Fork, as `os.fork` does; the child is a process of ours.
+
+    It has none of what no child must have, but it is no stranger either.
+    """
+    global _child
+    pid = os.fork()
+    if not pid:
+        _child = False
+    return pid
+
+
 def end_child(error: BaseException | None = None) -> NoReturn:
     """End a child that has left the operator's function, as a script ends.
 

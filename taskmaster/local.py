@@ -10,7 +10,7 @@ from .errors import (Fault, OperatorError, TaskmasterError, TooManyFailures,
 from .master.making import make_master
 from .records import TYPE_CHECKING
 from .settings import Settings
-from .supervisor.child import Starter, slave_command
+from .supervisor.child import Starter, slave_arguments
 from .supervisor.supervisor import Supervisor
 from .timing import STANDARD, Timing
 from .usercode.source import Source
@@ -18,19 +18,22 @@ from .usercode.source import Source
 if TYPE_CHECKING:
     from typing import Callable, Sequence
 
+    from .supervisor.prefork import First
+
 log = logs.logger(__name__)
 
 
 class Local:
     """One master in this process, and slaves that it keeps alive.
 
-    The settings are those of `tm-run`; ``path`` is as `Starter` has it.
+    The settings are those of `tm-run`; ``path`` and ``first`` are as
+    `Starter` has them.
     """
 
     def __init__(self, source: Source, handler: str, address: Address,
                  key: bytes, progress: Progress, out: Callable[[str], None],
                  settings: Settings, path: Sequence[str] | None = None,
-                 timing: Timing = STANDARD):
+                 timing: Timing = STANDARD, first: First | None = None):
         if settings.tls_cert and not settings.tls_ca:
             raise UsageError('--tls-cert is for the master; give --tls-ca '
                              'too, for the slaves that it starts')
@@ -45,9 +48,10 @@ class Local:
         self._master.speaks_last = False    # what slaves end with counts too
         bound = self._master.open()
         self._supervisor = Supervisor(
-            Starter(slave_command(handler, bound, settings), key, settings,
+            Starter(slave_arguments(handler, bound, settings), key, settings,
                     out, progress.write_line, local=True, path=path,
-                    timing=timing, socket=self._master.socket),
+                    timing=timing, socket=self._master.socket,
+                    first=first),
             settings.slaves, self._ended, self._master.queue.lost, timing)
 
     @property

@@ -13,8 +13,18 @@ from .script import Script, loading, main_of, served
 if TYPE_CHECKING:
     from typing import NoReturn, Sequence
 
+    from ..supervisor.prefork import First
 
-def run(settings: Settings, timing: Timing) -> int:
+
+def fork(settings: Settings, timing: Timing) -> First | None:
+    if settings.dry_run or settings.inline:
+        return None
+    with loading():
+        from .first import first_slaves
+    return first_slaves(settings, timing)
+
+
+def run(settings: Settings, timing: Timing, first: First | None) -> int:
     with loading():
         from ..address import address
         from ..console.output import new_progress, printer
@@ -63,7 +73,8 @@ def run(settings: Settings, timing: Timing) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return run_inline(source, handle, shown, settings)
     local = Local(source, handler, address(settings.host),
-                  secret, shown, printer(shown), settings, timing=timing)
+                  secret, shown, printer(shown), settings, timing=timing,
+                  first=first)
     Signals(local.stop, local.tell, local.stopped_from_afar, local.fail,
             local.kill, saved=local.saved).install()
     return served(local)
@@ -82,7 +93,7 @@ SCRIPT = Script(
   tm-run migrate 4 --job-timeout 60       a job that hangs has failed
   tm-run migrate 1 --inline               in a debugger
   tm-run taskmaster.example 2             see it work
-''', run)
+''', run, fork)
 
 
 def main(arguments: Sequence[str] | None = None,

@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 from ..errors import Fault, TaskmasterError, need_the_gil
 from ..records import TYPE_CHECKING, NamedTuple, Protocol
@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from ..wire.tls import Context
 
 
+class Closing(Protocol):
+    """What is to be closed when a script has done its work."""
+
+    def close(self) -> None:
+        """Let go of all."""
+
+
 class Script(NamedTuple):
     """One of the scripts, `tm-NAME`: what it says of itself, and does."""
 
     name: str
     about: str
     examples: str       # commands to copy
-    run: Callable[[Settings, Timing], int]      # returns the exit code
+    run: Callable[..., int]     # with settings, timing; returns the exit code
+    # Called first of all; what it returns is for `run` too, then closed.
+    fork: Callable[[Settings, Timing], Closing | None] | None = None
 
 
 class Runner(Protocol):
@@ -117,15 +126,18 @@ def main_of(script: Script, arguments: Sequence[str] | None,
         from ..console.signals import guard
     fill_descriptors()
     guard()
+    settings = made(values)
+    first = script.fork and script.fork(settings, timing)
     # Before what the operator's code registers.
     ending = Ending(supervised=ENV_PARENT in os.environ)
-    settings = made(values)
     who = f'tm-{script.name}'
     os.environ.pop(ENV_KEY, None)       # not for what the operator starts
     set_up_logging(settings.log_level)
     try:
-        need_the_gil()
-        code = script.run(settings, timing)
+        with closing(first) if first else nullcontext():
+            need_the_gil()
+            code = script.run(settings, timing,
+                              *[first] if script.fork else [])
     except TaskmasterError as error:
         code = show(error, who)
     except Stopped as stopped:

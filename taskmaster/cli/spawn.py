@@ -18,12 +18,20 @@ from .script import Script, ended, loading, main_of, say, trust_of
 if TYPE_CHECKING:
     from typing import Collection, NoReturn, Sequence
 
+    from ..supervisor.prefork import First
+
 log = logs.logger(__name__)
 
 
-def run(settings: Settings, timing: Timing) -> int:
+def fork(settings: Settings, timing: Timing) -> First:
     with loading():
-        from ..supervisor.child import Starter, slave_command
+        from .first import first_slaves
+    return first_slaves(settings, timing)
+
+
+def run(settings: Settings, timing: Timing, first: First | None) -> int:
+    with loading():
+        from ..supervisor.child import Starter, slave_arguments
         from ..supervisor.supervisor import Supervisor
         from ..wire.unix import places
     secret, tls = key_of(settings), trust_of(settings)
@@ -47,10 +55,10 @@ def run(settings: Settings, timing: Timing) -> int:
         except (OSError, EOFError, TaskmasterError) as error:
             log.debug('the master was not told: %s', error)
 
+    there = None if settings.host is None else address(settings.host)
     supervisor = Supervisor(
-        Starter(slave_command(settings.target, None if settings.host is None
-                              else address(settings.host), settings), secret,
-                settings, pass_on, pass_on_error, timing=timing),
+        Starter(slave_arguments(settings.target, there, settings), secret,
+                settings, pass_on, pass_on_error, timing=timing, first=first),
         settings.slaves, lost=lost, timing=timing)
     stopped: list[int] = []
 
@@ -89,7 +97,7 @@ SCRIPT = Script(
   tm-spawn migrate 8                      eight slaves of a master right here
   tm-spawn migrate 8 --host=db1 --key-file=key
   tm-spawn migrate 8 --max-jobs-per-slave 100000   if handlers leak memory
-''', run)
+''', run, fork)
 
 
 def main(arguments: Sequence[str] | None = None,

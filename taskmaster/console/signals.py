@@ -33,7 +33,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK = 0x80
 # Seconds that the main thread has to begin to end the process itself, and
 # then to have done so.
-AT_ONCE = 0.5
+AT_ONCE = 1.0
 LAST = 5.0
 # What this process was started to ignore, as under nohup: the operator's code
 # has not been here yet.

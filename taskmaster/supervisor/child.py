@@ -29,9 +29,12 @@ from ..slave.watchdog import Watchdog
 from ..text import printable
 from ..timing import STANDARD, Timing
 from ..wire.fields import Range
+from .prefork import MAIN, pipe
 
 if TYPE_CHECKING:
-    from typing import IO, Any, Callable, Sequence
+    from typing import IO, Callable, Mapping, Sequence
+
+    from .prefork import First, Forked
 
 log = logs.logger(__name__)
 
@@ -41,11 +44,6 @@ LOOKS = 10
 ERRORS = 100
 # Where a slave looks for a master that serves everywhere.
 HERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
-
-# What `python -m taskmaster` runs; by its path, as `-m` would look in the
-# current folder first.
-MAIN = os.path.join(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))), '__main__.py')
 
 
 class Ended(NamedTuple):
@@ -62,19 +60,25 @@ class Ended(NamedTuple):
 class Child:
     """A slave process.  Any thread may call any method."""
 
-    def __init__(self, process: subprocess.Popen[str], news: IO[bytes],
-                 shared: Watchdog | None, timing: Timing):
+    def __init__(self, process: subprocess.Popen[str] | Forked,
+                 news: IO[bytes], shared: Watchdog | None, timing: Timing):
         self._process = process
         self._news = news           # a grandchild may keep it open
         self._shared = shared
         self._timing = timing
         self._told = b''
         self._lock = threading.Lock()
-        self.printers: list[Service] = []
+        self._printers: list[Service] = []
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def read(self, out: Callable[[str], None], err: Callable[[str], None],
+             failed: Callable[[TaskmasterError], None]) -> None:
+        """Pass on, line by line, what it prints."""
+        self._printers = [_pass_on(self._process.stdout, out, failed),
+                          _pass_on(self._process.stderr, err, failed)]
 
     def told(self) -> bytes:
         """Return what it has told up to now, each thing once."""
@@ -103,7 +107,7 @@ class Child:
                 self.kill()         # what is left of the session
             elif sessions.members(self.pid):
                 left = self.pid
-            for printer in self.printers:
+            for printer in self._printers:
                 printer.join(self._timing.last_words)
             return Ended(code, self.told(), late, _why(code)
                          if late is None or self._shared is None else
@@ -139,34 +143,37 @@ def _why(code: int) -> str:
 
 
 class Starter:
-    """Starts children, each by ``command`` in an environment of its own.
+    """Starts children, with these ``arguments`` (see `slave_arguments`).
 
-    ``key`` reaches them in their environment, where only this user can
-    read it.  ``out`` and ``err`` are given what they print, line by line.
-    Where they are ``local`` the master is in this process: it says for them
-    what goes as it should, and is there as long as they are; ``socket`` is
-    the Unix socket that it serves, if any; ``path`` is
-    the `sys.path` of a program, where they find its modules.  They run in the
-    folder of the settings, wherever the operator's code has gone since.
+    ``key`` reaches them where only this user can read it.  ``out`` and
+    ``err`` are given what they print, line by line.  Where they are ``local``
+    the master is in this process: it says for them what goes as it should,
+    and is there as long as they are; ``socket`` is the Unix socket that it
+    serves, if any; ``path`` is the `sys.path` of a program, where they find
+    its modules.  They run in the folder of the settings, wherever the
+    operator's code has gone since.  The ``first`` of them are there already.
 
     Each child holds the reading end of a pipe of which only the parent has
     the other: however the parent ends, its children notice and end too.
     """
 
-    def __init__(self, command: Sequence[str], key: bytes, settings: Settings,
-                 out: Callable[[str], None], err: Callable[[str], None],
-                 local: bool = False, path: Sequence[str] | None = None,
-                 timing: Timing = STANDARD, socket: str | None = None):
+    def __init__(self, arguments: Sequence[str], key: bytes,
+                 settings: Settings, out: Callable[[str], None],
+                 err: Callable[[str], None], local: bool = False,
+                 path: Sequence[str] | None = None,
+                 timing: Timing = STANDARD, socket: str | None = None,
+                 first: First | None = None):
         self._socket = socket
-        self._command = list(command)
+        self._arguments = arguments
         self._key = key
         self._settings = settings
         self._out, self._err = out, Errors(err)
         self._local = local
         self._path = path
         self._timing = timing
+        self._first = first
         with forks.none_now():
-            self._theirs, self._ours = _pipe()
+            self._theirs, self._ours = first.lifeline if first else pipe()
 
     def start(self, id: str, after: str | None,
               failed: Callable[[TaskmasterError], None]) -> Child:
@@ -175,8 +182,7 @@ class Starter:
         ``after`` is the id of the dead one in whose place it comes;
         ``failed`` is called with a fault of ours on a thread of ours.
         """
-        environ = {**os.environ, ENV_ID: id, ENV_KEY: os.fsdecode(self._key),
-                   ENV_PARENT: str(self._theirs.fileno())}
+        environ = {ENV_ID: id, ENV_KEY: os.fsdecode(self._key)}
         if after is not None:
             environ[ENV_AFTER] = after
         if self._path is not None:
@@ -193,8 +199,21 @@ class Starter:
             environ[ENV_SOCKET] = self._socket
         if self._settings.max_jobs_per_slave is not None:
             environ[ENV_QUOTA] = str(self._settings.max_jobs_per_slave)
+        child = self._forked(environ) or self._executed(environ)
+        child.read(self._out, self._err, failed)
+        return child
+
+    def _forked(self, environ: Mapping[str, str]) -> Child | None:
+        """Return one of the first children, while there are any."""
+        first = self._first and self._first.take(self._arguments, environ)
+        return Child(first.process, first.news, first.shared,
+                     self._timing) if first else None
+
+    def _executed(self, environ: dict[str, str]) -> Child:
+        environ = {**os.environ, **environ,
+                   ENV_PARENT: str(self._theirs.fileno())}
         with forks.none_now(), ExitStack() as theirs, ExitStack() as ours:
-            news, tell = _pipe()
+            news, tell = pipe()
             theirs.enter_context(tell)
             ours.enter_context(news)
             os.set_blocking(news.fileno(), False)
@@ -209,19 +228,18 @@ class Starter:
                 shared = Watchdog(fds[-1])
                 ours.callback(shared.close)
             process = subprocess.Popen(
-                self._command, env=environ, pass_fds=fds, cwd=self._folder(),
+                [sys.executable, *_interpreter_flags(), MAIN,
+                 *self._arguments],
+                env=environ, pass_fds=fds, cwd=self._folder(),
                 start_new_session=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 encoding=getattr(sys.stdout, 'encoding', None),
                 errors='backslashreplace')
-            for pipe in (process.stdout, process.stderr):
-                assert pipe is not None
-                forks.close_in_child(pipe)
+            for stream in (process.stdout, process.stderr):
+                assert stream is not None
+                forks.close_in_child(stream)
             ours.pop_all()
-            child = Child(process, news, shared, self._timing)
-        child.printers = [_pass_on(process.stdout, self._out, failed),
-                          _pass_on(process.stderr, self._err, failed)]
-        return child
+            return Child(process, news, shared, self._timing)
 
     def _folder(self) -> str | None:
         folder = self._settings.folder
@@ -231,6 +249,11 @@ class Starter:
         """Start no more; those that still run end at once."""
         self._theirs.close()
         self._ours.close()
+
+
+def _interpreter_flags() -> list[str]:
+    """Return what multiprocessing gives its own children: -O, -X, -W ..."""
+    return subprocess._args_from_interpreter_flags()    # type: ignore
 
 
 class Errors:
@@ -258,15 +281,6 @@ class Errors:
             self._line(logs.stamp() + printable(error, lines=True))
 
 
-def _pipe() -> tuple[IO[bytes], IO[bytes]]:
-    """Return both ends of a pipe, which no forked child keeps."""
-    reader, writer = os.pipe()
-    ends: Any = open(reader, 'rb', 0), open(writer, 'wb', 0)
-    for end in ends:
-        forks.close_in_child(end)
-    return ends     # type: ignore[no-any-return]
-
-
 def _pass_on(stream: IO[str] | None, line: Callable[[str], None],
              failed: Callable[[TaskmasterError], None]) -> Service:
     """Give each line of a stream to ``line``, on a thread of its own."""
@@ -280,8 +294,8 @@ def _pass_on(stream: IO[str] | None, line: Callable[[str], None],
     return printer
 
 
-def slave_command(target: str, address: Address | None,
-                  settings: Settings) -> list[str]:
+def slave_arguments(target: str, address: Address | None,
+                    settings: Settings) -> list[str]:
     """Return the command line of a child of `tm-run` or `tm-spawn`.
 
     Without an ``address`` it looks where everybody on this machine does.
@@ -291,8 +305,4 @@ def slave_command(target: str, address: Address | None,
         host, port = address
         settings = settings._replace(
             host=name_of((HERE.get(host, host), port)))
-    # What multiprocessing gives its own children: -O, -X, -W and the like.
-    interpreter: list[str] = (
-        subprocess._args_from_interpreter_flags())  # type: ignore
-    return [sys.executable, *interpreter, MAIN, 'slave', target,
-            *flags(settings, 'slave')]
+    return ['slave', target, *flags(settings, 'slave')]

@@ -181,7 +181,8 @@ def test_a_second_signal_ends_what_handlers_started(work, name):
     eventually(lambda: work.has('here') and sleepers(work), 'job 2')
     program.stop(signal.SIGINT)
     program.send(signal.SIGINT)
-    assert program.code() == -signal.SIGINT
+    # The latter if its main thread has not heard of it in a second.
+    assert program.code() in (-signal.SIGINT, 128 + signal.SIGINT)
     eventually(lambda: not sleepers(work), 'the end of the sleep')
 
 
@@ -216,7 +217,8 @@ def handle_job(job):
 
 # -- descriptors, folders, encodings --------------------------------------
 
-@pytest.mark.parametrize('closed', ['<&-', '>&-', '<&- >&- 2>&-'])
+@pytest.mark.parametrize('closed', ['<&-', '>&-', '<&- >&-',
+                                    '<&- >&- 2>&-'])
 @pytest.mark.parametrize('name', ['run', 'spawn'])
 def test_descriptors_that_are_closed_at_the_start(work, name, closed):
     work.write('migrate.py', NUMBERS + '''
@@ -321,16 +323,13 @@ def handle_job(job):
     work.check(range(1, 1001))
 
 
-PATCHES = {'gevent': 'from gevent import monkey; monkey.patch_all()',
-           'eventlet': 'import eventlet; eventlet.monkey_patch()'}
-
-
-@pytest.mark.parametrize('name, package', [
-    *((name, 'gevent') for name in ('run', 'master', 'slave', 'spawn')),
-    ('master', 'eventlet')])        # which patches otherwise
-def test_patches_that_come_too_late_are_refused(work, name, package):
+@pytest.mark.parametrize('package, patch', [
+    ('gevent', 'from gevent import monkey; monkey.patch_all()'),
+    ('eventlet', 'import eventlet; eventlet.monkey_patch()')])
+@pytest.mark.parametrize('name', ['run', 'master', 'slave', 'spawn'])
+def test_patches_that_come_too_late_are_refused(work, name, package, patch):
     needs_package(package)
-    work.write('migrate.py', f'{PATCHES[package]}\n' + NUMBERS)
+    work.write('migrate.py', f'{patch}\n' + NUMBERS)
     words = ['2'] if name in ('run', 'spawn') else []
     program = work.finish(name, 'migrate', *words,
                           environ={'PYTHONWARNINGS': 'ignore'})

@@ -174,7 +174,7 @@ def test_retry_failed_ends_in_the_middle(work, failed, how):
     work.touch('go')
     run = work.finish('run', 'migrate', '2', '--retry-failed')
     assert run.code() == 0
-    assert f'retrying {len(left)} failed jobs' in run.err
+    assert f'retrying {len(left)} failed job' in run.err
     work.check(ALL)
     assert (work.path / 'migrate.state').read_bytes() == failed
 

@@ -134,7 +134,7 @@ def test_in_the_thread_that_watches_the_parent(work):
     work.write('program.py', '''
         import os, signal
         from types import SimpleNamespace
-        from taskmaster.cli.slave import end_at_once
+        from taskmaster.cli.slave_process import end_at_once
         from taskmaster.slave import parent
 
         def broken(fd, count):

@@ -110,11 +110,15 @@ def launch(work, settings, name, *words, on=(), **options):
 
     ``settings`` is code that makes it from the standard one.
     ``on`` is what goes before it, if it is to run on another host.
+    What is set here is not to be in slaves of its own: they are programs.
     """
     script = f'launch_{len(work.programs)}.py'
     work.write(script, textwrap.dedent('''
         from taskmaster.__main__ import main
+        from taskmaster.supervisor import prefork
         from taskmaster.timing import STANDARD as TIMING
+
+        prefork.First.fork = lambda self, settings: None
     ''') + f'{settings}\n' + textwrap.dedent('''
         if __name__ == '__main__':
             main(timing=TIMING)

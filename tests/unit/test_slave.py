@@ -9,7 +9,7 @@ import pytest
 from fakes import (AFTER, BEFORE, LONG, RUN, Background, Clock, Direct,
                    MemoryMaster, add, greet, take, until)
 
-from taskmaster.cli import slave as cli
+from taskmaster.cli import slave_process as cli
 from taskmaster.console.ending import Stopped
 from taskmaster.errors import (ConfigError, Fault, KeyRefused,
                                TaskmasterError, Unreachable)
@@ -654,8 +654,8 @@ def test_a_signal_between_handling_and_checking_is_for_who_checks(
             pass
 
     target = SimpleNamespace(name='one')
-    monkeypatch.setattr('taskmaster.slave.slave.Slave', Noted)
-    monkeypatch.setattr('taskmaster.usercode.handler.from_target',
+    monkeypatch.setattr(cli, 'Slave', Noted)
+    monkeypatch.setattr(cli, 'from_target',
                         lambda *_: (target, Handler(print, 0)))
     monkeypatch.setattr(cli, 'Signals', Caught)
     monkeypatch.setattr('faulthandler.register', lambda *_, **__: None)
