@@ -35,7 +35,7 @@ class Lab:
         self.folder = Path(self._temporary.name)
         self._processes = []
         self.key = secrets.token_hex(32)      # or it is stretched
-        self._environ = {
+        self.environ = {
             **as_installed(), 'TASKMASTER_KEY': self.key,
             'PYTHONPATH': f'{tree}{os.pathsep}{HERE}',
             'XDG_CONFIG_HOME': str(self.folder),    # a socket of its own
@@ -56,7 +56,7 @@ class Lab:
         with path.open('w') as errors:
             process = subprocess.Popen(
                 [sys.executable, *arguments], cwd=self.folder,
-                env=self._environ, stdout=errors, stderr=errors)
+                env=self.environ, stdout=errors, stderr=errors)
         process.errors = path
         self._processes.append(process)
         return process
