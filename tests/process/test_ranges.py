@@ -7,6 +7,8 @@ import sqlite3
 import pytest
 from programs import eventually
 
+pytestmark = pytest.mark.hunt
+
 MODULE = '''
 import os
 import sqlite3

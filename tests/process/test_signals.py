@@ -202,7 +202,7 @@ def test_a_second_signal_while_the_main_thread_is_in_c(work):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize('taker', [
     'blocked at import', 'ignored at import', 'handled at import'])
-@pytest.mark.parametrize('name, words', [('run', ['2']), ('master', [])])
+@pytest.mark.parametrize('name, words', [('run', ['1']), ('master', [])])
 def test_a_master_drains(work, name, words, taker, number):
     work.write('migrate.py', NUMBERS + WORK + TAKERS[taker])
     run = work.start(name, 'migrate', *words)

@@ -3,6 +3,8 @@
 import pytest
 from programs import NUMBERS, eventually
 
+pytestmark = pytest.mark.hunt
+
 
 @pytest.mark.smoke
 def test_get_jobs_raises_in_the_middle(work):
