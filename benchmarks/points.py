@@ -323,7 +323,19 @@ def start(scale: float) -> Measured:
                 if sample:              # the first compiles
                     taken[name].append(time.monotonic() - begin)
                     taken[name + ' cpu'].append(processor_seconds() - used)
+    taken['slave'] = [until_first_job() for _ in range(SAMPLES)]
     return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def until_first_job() -> float:
+    """Seconds from the start of a `tm-slave`, whose job is there."""
+    with Lab('imported 1') as lab:
+        master, place = lab.master('naps_1ms', 'count=1')
+        time.sleep(2 * SETTLE)
+        begin = time.monotonic()
+        lab.finish(master, lab.taskmaster('slave', 'jobs:nap',
+                                          f'--host={place}'))
+        return lab.notes()[1]['naps'][0][0] - begin
 
 
 # -- all of them ----------------------------------------------------------
@@ -388,13 +400,15 @@ POINTS = [
         Row('1000 slaves, slowest status',
             lambda m: m['1000 slowest'] * 1e3, 'ms')]),
     Point('tls', tls, [
-        row for source, what in (
-            ('numbers', 'no-op'), ('texts', '1 KB'), ('megabytes', '1 MB'))
+        row for source, what, least in (
+            ('numbers', 'no-op', None), ('texts', '1 KB', 0.75),
+            ('megabytes', '1 MB', 0.6))
         for row in (
             Row(f'{what}, over TLS',
                 lambda m, source=source: m[f'{source} tls'], '/s'),
             Row(f'{what}, TLS : plain', lambda m, source=source:
-                m[f'{source} tls'] / m[f'{source} plain'], 'x'))]),
+                m[f'{source} tls'] / m[f'{source} plain'], 'x',
+                least=least))]),
     Point('idle', idle, [
         Row('master, 10 slaves, their parent: of a core',
             lambda m: m['cpu'], '%', most=0.01)]),
@@ -404,6 +418,8 @@ POINTS = [
             lambda m: m['help'] / m['python'], 'x', most=4),
         Row('tm-run with one job : python -c pass',
             lambda m: m['run'] / m['python'], 'x', most=12),
+        Row('tm-slave until its first job : python -c pass',
+            lambda m: m['slave'] / m['python'], 'x'),
         *(Row(f'{what}, processor time : python -c pass', lambda m, name=name:
               m[f'{name} cpu'] / m['python cpu'], 'x')
           for name, what in (
