@@ -283,6 +283,12 @@ def get_jobs(last=0):
 
 def test_spawn_is_stopped(work):
     work.write('migrate.py', NUMBERS + '''
+def get_jobs(last=0):
+    yield from range(last + 1, 501)
+    block('source', until='more')       # or the run could end before
+    yield from range(501, 1001)
+
+
 def handle_job(job):
     if job == 300:
         block('here')
@@ -295,6 +301,7 @@ def handle_job(job):
     work.touch('go')
     assert spawn.code() == -signal.SIGINT
     assert work.handled()['300'] == 1
+    work.touch('more')
     other = work.start('spawn', 'migrate', '1', master.host)
     assert (other.code(), master.code()) == (0, 0)
     work.check(range(1, 1001))

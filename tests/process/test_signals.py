@@ -217,13 +217,20 @@ def test_a_master_drains(work, name, words, taker, number):
 
 
 def test_spawned_slaves_drain(work):
-    work.write('migrate.py', NUMBERS + WORK + TAKERS['ignored at import'])
+    work.write('migrate.py', NUMBERS + WORK + TAKERS['ignored at import'] + '''
+def get_jobs(last=0):
+    yield from range(last + 1, 501)
+    block('source', until='more')       # or the run could end before
+    yield from range(501, 1001)
+''')
     master = work.start('master', 'migrate')
     spawn = work.start('spawn', 'migrate', '2', master.host)
     eventually(lambda: work.has('here'), 'job 5')
-    spawn.send(signal.SIGINT)
+    spawn.stop(signal.SIGINT)
     work.touch('go')
     assert spawn.code() == -signal.SIGINT
+    assert 5 <= len(work.handled()) <= 500
+    work.touch('more')
     assert work.finish('spawn', 'migrate', '2',
                        master.host).process.returncode == 0
     assert master.code() == 0
