@@ -1,7 +1,12 @@
 """What the tests of the queue, the wire and the slave share."""
 
+import contextlib
+import gc
+import importlib
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import maria
@@ -33,6 +38,53 @@ SINGLE = {
     'certificates': 'certificates',
     'default_port': 'port 3050',
 }
+
+
+# Thousands of tests and all that they import stay to the end: no collection
+# of garbage has to look through them, now or later.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    """Compile the test files once, not in each process that runs tests.
+
+    Each begins to load them at another place, and finds compiled what was
+    another's.  What cannot be loaded is reported when it is collected.
+    """
+    config = session.config
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not whole or not hasattr(config, 'workerinput'):
+        return
+    number = int(config.workerinput['workerid'].lstrip('gw'))
+    paths = [path for path in sorted(Path(__file__).parent.glob('*/test_*.py'))
+             if not pytest_ignore_collect(path, config)]
+    first = len(paths) * number // config.workerinput['workercount']
+    for path in paths[first:] + paths[:first]:
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(path.stem)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Load no file where no test of it would run, when `smoke` is asked for.
+
+    Those of a file that is a hunt are not, unless the file says so.
+    """
+    if ('smoke' not in config.option.markexpr
+            or not collection_path.match('test_*.py')):
+        return None
+    text = collection_path.read_text()
+    seldom = ('\npytestmark = pytest.mark.hunt\n' in text
+              or config.option.markexpr == 'smoke'
+              and 'process' in collection_path.parts)
+    return True if seldom and 'mark.smoke' not in text else None
 
 
 def pytest_collection_modifyitems(items):

@@ -64,6 +64,7 @@ def posts(request, work):
     work.environ['PYTHONWARNINGS'] = 'error,ignore::ResourceWarning'
     if request.param == 'SQLite':
         posts = Posts(work, lambda: sqlite3.connect(work.path / 'posts.db'))
+        posts.manage('makemigrations', '--check')   # they are as the models
     else:
         import psycopg
         server = request.getfixturevalue('postgres_server')
@@ -77,7 +78,6 @@ def posts(request, work):
 
 
 def test_a_run_that_is_stopped_and_killed_in_the_middle(work, posts):
-    posts.manage('makemigrations', '--check')   # models and migrations agree
     work.write('stopping.py', STOPPING)
     run = work.start('run', 'stopping', '2')
     eventually(lambda: work.has('there'), 'the post')

@@ -481,6 +481,8 @@ def handle_job(job):
     master = launch(work, jumps, 'master', 'migrate')
     slaves = [launch(work, jumps, 'slave', 'migrate', master.host)
               for _ in range(2)]
+    for slave in slaves:        # or one could end the run before the other
+        slave.says('^connected to the run ')
     eventually(lambda: work.has('here'))
     eventually(lambda: work.has('migrate.state'), 'a save')
     work.touch('go')

@@ -380,7 +380,7 @@ def test_one_error_of_setup_is_shown_once(work):
 def setup():
     raise ValueError('no such database')
 ''')
-    run = work.finish('run', 'migrate', '4')
+    run = work.finish('run', 'migrate', '2')
     assert run.code() == 70
     assert run.err.count('tm-slave: setup raised ValueError: no such') == 1
     assert run.err.count('Traceback') == 1

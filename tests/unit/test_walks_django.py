@@ -172,6 +172,8 @@ def order(*names):
     order('author'), order('author_id'), order('part', 'place'),
     order('word', 'pk')])
 def test_fields(stories, order_by):
+    if stories.db != 'walks_sqlite' and 'author' in str(order_by):
+        pytest.skip('an integer there, as the primary key is')
     rows = Rows(stories)
     check(rows, walks(stories, order_by), ALL, steps=steps_of(stories))
     names = [order_by] if isinstance(order_by, str) else order_by

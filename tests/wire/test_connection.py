@@ -64,7 +64,7 @@ def test_progress_is_of_time_not_of_each_part(pair):
     one, other = pair
     raw(one).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     news = []
-    one.progress = lambda: news.append(time.monotonic())
+    one.progress = lambda: news.append(True)
     begun = time.monotonic()
     sending = Background(one.send_bytes, b'', Payload([bytes(8 << 20)]))
     other.received(8)
@@ -73,8 +73,7 @@ def test_progress_is_of_time_not_of_each_part(pair):
     other.received(7 << 20)
     sending.result()
     took = time.monotonic() - begun
-    assert 1 <= len(news) <= took / NEWS + 1
-    assert all(b - a >= NEWS for a, b in zip(news, news[1:]))
+    assert 1 <= len(news) <= took / NEWS
 
 
 @pytest.mark.parametrize('message', [
