@@ -173,7 +173,7 @@ class Starter:
         self._timing = timing
         self._first = first
         with forks.none_now():
-            self._theirs, self._ours = first.lifeline if first else pipe()
+            self._theirs, self._ours = first.lifeline() if first else pipe()
 
     def start(self, id: str, after: str | None,
               failed: Callable[[TaskmasterError], None]) -> Child:

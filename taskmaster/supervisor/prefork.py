@@ -5,10 +5,14 @@ is a slave; a copy of a process that has loaded one takes a tenth of that.  So
 the first children are forked before there is a thread, a socket or a line of
 the operator's code, and wait to be told what to be.  Those that come later
 are programs, as there is all that by then.
+
+Meanwhile the operator's module is loaded, which may do what it likes: close
+all descriptors, and have others of their numbers; wait for all children.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -18,6 +22,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from json import dumps, loads
+from select import POLLIN, poll
 
 from .. import forks
 from ..console.output import flush
@@ -36,6 +41,10 @@ if TYPE_CHECKING:
 MAIN = os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), '__main__.py')
 
+# Seconds that a child waits to be told what to be.  One that waits longer is
+# in the way of a module that waits for all its children, and saves little.
+PATIENCE = 5.0
+
 # Seconds between two looks whether a child has ended, at first and at most.
 LOOK, LONGEST_LOOK = 0.0005, 0.05
 
@@ -51,9 +60,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         with self._lock:
-            if self._code is None:
-                with suppress(ProcessLookupError):
-                    os.kill(self.pid, number)
+            if self._poll() is None:
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code, or -signal.  Raises TimeoutExpired."""
@@ -63,7 +71,8 @@ class Forked:
         deadline = time.monotonic() + (timeout or 0.0)
         look = LOOK
         while True:
-            code = self._poll()
+            with self._lock:
+                code = self._poll()
             if code is not None:
                 return code
             left = deadline - time.monotonic()
@@ -73,43 +82,83 @@ class Forked:
             look = min(look * 2, LONGEST_LOOK)
 
     def _poll(self) -> int | None:
-        with self._lock:
-            if self._code is None:
-                try:
-                    pid, status = os.waitpid(self.pid, os.WNOHANG)
-                except ChildProcessError:   # it was waited for by others
-                    pid, status = self.pid, 0
-                if pid:
-                    self._code = os.waitstatus_to_exitcode(status)
-            return self._code
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:       # it was waited for by others
+                pid, status = self.pid, 0
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+
+class Held:
+    """A descriptor, for as long as its number is not another's."""
+
+    def __init__(self, fd: int):
+        self._fd = fd
+        self._file = _file_of(fd)
+        forks.close_in_child(self)
+
+    def fileno(self) -> int:
+        """Return its number, or -1 if somebody has closed it."""
+        return self._fd if _file_of(self._fd) == self._file else -1
+
+    def take(self) -> int:
+        """Return its number, for good.  Raises OSError if it was closed."""
+        fd, self._fd = self.fileno(), -1
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return fd
+
+    def close(self) -> None:
+        with suppress(OSError):
+            os.close(self.take())
 
 
 class Waiting(NamedTuple):
     """A child that waits to be told what to be, and the parent's pipes."""
 
+    pid: int
+    order: Held
+    news: Held
+    out: Held
+    err: Held
+    watchdog: Held | None
+
+    def tell(self, order: bytes) -> Taken:
+        """Tell it.  Raises OSError if it, or a pipe, is not there any more."""
+        fds = [held.take() for held in self[2:] if held]
+        with end(self.order.take(), 'wb') as pipe:
+            write_all(os, pipe.fileno(), order)
+        os.set_blocking(fds[0], False)
+        return Taken(Forked(self.pid, read_text(fds[1]), read_text(fds[2])),
+                     end(fds[0], 'rb'), _watchdog(*fds[3:]))
+
+    def let_go(self) -> None:
+        for held in self[1:]:
+            if held:
+                held.close()
+
+
+class Taken(NamedTuple):
+    """A child that is a slave now; ``shared`` only with `--job-timeout`."""
+
     process: Forked
-    order: IO[bytes]
     news: IO[bytes]
     shared: Watchdog | None
-
-    def close(self) -> None:
-        for pipe in (self.order, self.news, self.process.stdout,
-                     self.process.stderr):
-            pipe.close()
-        if self.shared is not None:
-            self.shared.close()
 
 
 class First:
     """The first children, until a `child.Starter` takes them.
 
-    ``lifeline`` is the pipe by which they see the parent's end.  All is to
-    be used on the main thread, but for `take`.
+    All is to be used on the main thread, but for `take`.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Waiting] = []
-        self.lifeline = pipe()
+        theirs, ours = os.pipe()
+        self._lifeline = Held(theirs), Held(ours)
 
     def fork(self, settings: Settings) -> Sequence[str] | None:
         """Fork the children that settings ask for, as many as one safely can.
@@ -128,66 +177,91 @@ class First:
 
     def _fork(self, settings: Settings) -> Sequence[str] | None:
         with ExitStack() as theirs, ExitStack() as ours:
-            def new(pipe: tuple[int, int], keep: int = 1) -> tuple[int, int]:
-                theirs.callback(os.close, pipe[1 - keep])
+            def new(keep: int) -> tuple[int, int]:
+                """Return one end that we keep, and one for the child."""
+                pipe = os.pipe()
                 ours.callback(os.close, pipe[keep])
-                return pipe
-            order, news, out, err = (new(os.pipe()), new(os.pipe(), 0),
-                                     new(os.pipe(), 0), new(os.pipe(), 0))
-            parent = os.dup(self.lifeline[0].fileno())
+                theirs.callback(os.close, pipe[1 - keep])
+                return pipe[keep], pipe[1 - keep]
+            order, news, out, err = new(1), new(0), new(0), new(0)
+            parent = os.dup(self._lifeline[0].fileno())
             theirs.callback(os.close, parent)
             ties = {ENV_PARENT: parent, ENV_NEWS: news[1]}
-            shared: Watchdog | None = None
+            shared: int | None = None
             if settings.job_timeout is not None:
-                ties[ENV_WATCHDOG] = watchdog.make(settings.threads + 1,
-                                                   settings.job_timeout)
+                shared = watchdog.make(settings.threads + 1,
+                                       settings.job_timeout)
+                ours.callback(os.close, shared)
+                ties[ENV_WATCHDOG] = os.dup(shared)
                 theirs.callback(os.close, ties[ENV_WATCHDOG])
-                shared = Watchdog(ties[ENV_WATCHDOG])
-                ours.callback(shared.close)
             flush()
             pid = forks.fork()
             if not pid:
+                ours.pop_all()      # all is closed there that is not its own
                 theirs.pop_all()
-                ours.close()
-                self._let_go()
-                return _told(order[0], out[1], err[1], ties)
+                return _told(order[1], out[1], err[1], ties)
             ours.pop_all()
-        os.set_blocking(news[0], False)
         self._waiting.append(Waiting(
-            Forked(pid, read_text(out[0]), read_text(err[0])),
-            end(order[1], 'wb'), end(news[0], 'rb'), shared))
+            pid, Held(order[0]), Held(news[0]), Held(out[0]), Held(err[0]),
+            None if shared is None else Held(shared)))
         return None
 
+    def lifeline(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return the pipe by which children see the parent's end.
+
+        See `child.Starter`.  Without it the first ones are none.
+        """
+        theirs, ours = self._lifeline
+        if theirs.fileno() < 0 or ours.fileno() < 0:
+            self.close()
+            return pipe()
+        return end(theirs.take(), 'rb'), end(ours.take(), 'wb')
+
     def take(self, arguments: Sequence[str], environ: Mapping[str, str]
-             ) -> Waiting | None:
+             ) -> Taken | None:
         """Tell a child what to be, and return it; or None if none is left."""
+        order = dumps([[*arguments], {**environ}]).encode()
         while self._waiting:
             child = self._waiting.pop(0)
-            with suppress(BrokenPipeError):     # somebody has ended it
-                with child.order as order:
-                    write_all(os, order.fileno(), dumps(
-                        [[*arguments], {**environ}]).encode())
-                return child
-            self._end(child)
+            try:
+                return child.tell(order)
+            except OSError:         # somebody has ended it, or closed a pipe
+                _end(child)
         return None
 
     def close(self) -> None:
         """End those that nobody has taken."""
-        for child in self._waiting:
-            self._end(child)
-        self._let_go()
+        while self._waiting:
+            _end(self._waiting.pop())
+        for held in self._lifeline:
+            held.close()
 
-    def _end(self, child: Waiting) -> None:
-        child.process.send_signal(signal.SIGKILL)
-        child.process.wait()
-        child.close()
 
-    def _let_go(self) -> None:
-        for child in self._waiting:
-            child.close()
-        self._waiting.clear()
-        for end in self.lifeline:
-            end.close()
+def _end(child: Waiting) -> None:
+    """End it, and what is left of its pipes."""
+    with suppress(ChildProcessError):       # or it may be another's number
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+    child.let_go()
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """Return which file that is, or None."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _watchdog(fd: int | None = None) -> Watchdog | None:
+    if fd is None:
+        return None
+    try:
+        return Watchdog(fd)
+    finally:
+        os.close(fd)            # mapped, it stays
 
 
 def _most() -> int:
@@ -206,7 +280,10 @@ def _is_alone() -> bool:
         threads = len(os.listdir('/proc/self/task'))
     except OSError:
         threads = threading.active_count()
-    return threads == 1 and not (sys.gettrace() or sys.getprofile())
+    tools = getattr(sys, 'monitoring', None)        # from Python 3.12 on
+    return threads == 1 and not (
+        sys.gettrace() or sys.getprofile()
+        or tools and any(map(tools.get_tool, range(6))))
 
 
 def _told(order: int, out: int, err: int, ties: Mapping[str, int]
@@ -221,8 +298,10 @@ def _told(order: int, out: int, err: int, ties: Mapping[str, int]
         for fd, place in (null, 0), (out, 1), (err, 2):
             os.dup2(fd, place)
         _close_but({order, *ties.values()})
-        with suppress(OSError), open('/proc/self/comm', 'w') as comm:
-            comm.write('tm-slave')      # for `ps` and `top`
+        looked = poll()
+        looked.register(order, POLLIN)
+        if not looked.poll(PATIENCE * 1000):
+            os._exit(0)
         with open(order, 'rb') as pipe:
             told = pipe.read()
         if not told:
@@ -231,16 +310,45 @@ def _told(order: int, out: int, err: int, ties: Mapping[str, int]
         arguments, environ = loads(told)
         os.environ.update(environ, **{name: str(fd)
                                       for name, fd in ties.items()})
-        for fd, name in (1, 'stdout'), (2, 'stderr'):
+        _be_called(['tm-slave', *arguments[1:]])
+        for fd, name in enumerate(['stdin', 'stdout', 'stderr']):
             if getattr(sys, name) is None:      # the parent's was closed
-                setattr(sys, name, open(fd, 'w', closefd=False))
+                stream = open(fd, 'w' if fd else 'r', 1, closefd=False,
+                              errors='backslashreplace')
+                setattr(sys, name, stream)
+                setattr(sys, f'__{name}__', stream)
+        if sys.path[:1] == [os.path.dirname(os.path.realpath(sys.argv[0]))]:
+            del sys.path[0]         # the script's folder is no program's
         sys.argv = [MAIN, *arguments]
         # What multiprocessing's own programs load again.
         main: Any = sys.modules['__main__']
         main.__file__, main.__spec__ = MAIN, None
         return arguments[1:]
-    except Exception as error:
+    except BaseException as error:
         forks.end_child(error)
+
+
+def _be_called(words: Sequence[str]) -> None:
+    """Have `ps` show these words, and `pkill -f tm-run` find the parent alone.
+
+    Where Linux keeps the command line, which is memory of this process.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        with open('/proc/self/comm', 'w') as comm:
+            comm.write(words[0])
+        with open('/proc/self/stat', 'rb') as stat:
+            # Of proc(5), `arg_start` and `arg_end`: the 48th and the 49th.
+            fields = stat.read().rpartition(b')')[2].split()
+        start, stop = int(fields[45]), int(fields[46])
+        with open('/proc/self/cmdline', 'rb') as line:
+            known = line.read()
+        room = stop - start
+        shown = os.fsencode('\0'.join(words))[:room - 1].ljust(room, b'\0')
+        with open('/proc/self/mem', 'r+b', 0) as memory:
+            memory.seek(start)
+            if memory.read(room) == known:
+                memory.seek(start)
+                memory.write(shown)
 
 
 def _close_but(kept: Collection[int]) -> None:

@@ -99,8 +99,7 @@ if 'run' in sys.argv:
 
 def waiting(work, run):
     """The pids of the slaves that wait to be told what to be."""
-    return eventually(lambda: [pid for pid in work.pids() if pid != run.pid
-                               and name_of(pid) == 'tm-slave\n'])
+    return eventually(lambda: [pid for pid in work.pids() if pid != run.pid])
 
 
 def name_of(pid):
@@ -127,13 +126,13 @@ def handle_job(job):
     run = work.start('run', 'migrate', '1')
     one, = eventually(lambda: [*work.path.glob('here-*')])
     pid = int(one.name.rpartition('-')[2])
-    assert command_of(pid) == command_of(run.pid)
+    assert command_of(pid).startswith(b'tm-slave\0migrate\0')
     assert name_of(pid) == 'tm-slave\n'
     os.kill(pid, signal.SIGKILL)
     two = eventually(lambda: [found for found in work.path.glob('here-*')
                               if found != one])[0]
     pid = int(two.name.rpartition('-')[2])
-    assert b'slave' in command_of(pid).split(b'\0')
+    assert b'slave' in command_of(pid).split(b'\0')[1:]
     work.touch(f'go-{pid}')
     assert run.code() == 0
     assert set(work.handled()) == {str(job) for job in ALL}
@@ -174,6 +173,84 @@ def test_a_signal_while_they_wait(work):
     os.killpg(run.pid, signal.SIGINT)
     assert run.code() == -signal.SIGINT
     eventually(lambda: not work.pids(), 'the end of the slaves')
+
+
+CLOSING = NUMBERS + '''
+import os
+import sys
+
+if {who}:
+    os.closerange(3, 256)
+    mine = [open(f'mine-{{os.getpid()}}-{{n}}', 'w') for n in range({files})]
+import recorder
+recorder._done = os.open('done', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+'''
+
+
+@pytest.mark.parametrize('files', [0, 30])
+@pytest.mark.parametrize('who', ['True', '"run" in sys.argv'],
+                         ids=['all', 'the master'])
+def test_a_module_that_closes_all_descriptors(work, who, files):
+    """Their numbers are others' by then, and are neither used nor closed."""
+    work.write('migrate.py', CLOSING.format(who=who, files=files))
+    run = work.finish('run', 'migrate', '2', '--job-timeout=50')
+    assert run.code() == 0
+    work.check(ALL)
+    mine = [*work.path.glob('mine-*')]
+    assert bool(files) is bool(mine)
+    assert not any(path.read_bytes() for path in mine)
+
+
+def test_a_module_that_waits_for_all_children(work):
+    """It has none that it knows of: those that wait end before long."""
+    work.write('migrate.py', NUMBERS + '''
+import os
+import subprocess
+
+true = subprocess.Popen(['true'])
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    true.wait()
+''')
+    run = work.finish('run', 'migrate', '2')
+    assert run.code() == 0
+    work.check(ALL)
+
+
+@pytest.mark.parametrize('closed', ['<&-', '2>&-', '<&- >&- 2>&-'])
+def test_closed_streams_are_there_for_a_slave(work, closed):
+    work.write('migrate.py', NUMBERS + '''
+import sys
+
+
+def handle_job(job):
+    assert sys.stdin.read() == sys.__stdin__.read() == ''
+    assert sys.stdout.line_buffering and sys.stderr.line_buffering
+    record(job)
+''')
+    run = work.program(
+        'sh', '-c', f'exec {sys.executable} -m taskmaster run migrate 1 '
+        f'--host=127.0.0.1:0 {closed}')
+    assert run.code() == 0
+    work.check(ALL)
+
+
+def test_the_folder_of_an_installed_script_is_not_on_the_path(work):
+    work.write('bin/tm-run', 'from taskmaster.cli.run import main\nmain()\n')
+    work.write('migrate.py', NUMBERS + '''
+import sys
+
+
+def handle_job(job):
+    assert not any(path.endswith('/bin') for path in sys.path), sys.path
+    record(job)
+''')
+    run = work.program(sys.executable, 'bin/tm-run', 'migrate', '1',
+                       '--host=127.0.0.1:0')
+    assert run.code() == 0
+    work.check(ALL)
 
 
 SITES = {
