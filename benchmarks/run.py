@@ -110,8 +110,8 @@ def show_kept(paths):
                 cells.append('')
                 continue
             _, _, median, ends, wanted, met = alone(row)
-            cells.append(f'{median} ({ends})' + met.replace('yes', '')
-                         .replace('NO', ' **NO**'))
+            cells.append(median + (f' ({ends})' if len(row['values']) > 1
+                                   else '') + ' **NO**' * (met == 'NO'))
         if any(cells):
             lines.append([*name, wanted, *cells])
     print_table(['point', 'what', 'wanted', *(file['python']
