@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def fork(settings: Settings, timing: Timing) -> First | None:
+    """Fork the first slaves, where there are any."""
     if settings.dry_run or settings.inline:
         return None
     with loading():

@@ -24,6 +24,7 @@ log = logs.logger(__name__)
 
 
 def fork(settings: Settings, timing: Timing) -> First:
+    """Fork the first slaves."""
     with loading():
         from .first import first_slaves
     return first_slaves(settings, timing)

@@ -128,12 +128,15 @@ class Waiting(NamedTuple):
 
     def tell(self, order: bytes) -> Taken:
         """Tell it.  Raises OSError if it, or a pipe, is not there any more."""
-        fds = [held.take() for held in self[2:] if held]
-        with end(self.order.take(), 'wb') as pipe:
+        if any(held and held.fileno() < 0 for held in self[1:]):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        with pipe_end(self.order.take(), 'wb') as pipe:
             write_all(os, pipe.fileno(), order)
-        os.set_blocking(fds[0], False)
-        return Taken(Forked(self.pid, read_text(fds[1]), read_text(fds[2])),
-                     end(fds[0], 'rb'), _watchdog(*fds[3:]))
+        news = self.news.take()
+        os.set_blocking(news, False)
+        return Taken(Forked(self.pid, read_text(self.out.take()),
+                            read_text(self.err.take())),
+                     pipe_end(news, 'rb'), _watchdog(self.watchdog))
 
     def let_go(self) -> None:
         for held in self[1:]:
@@ -215,7 +218,7 @@ class First:
         if theirs.fileno() < 0 or ours.fileno() < 0:
             self.close()
             return pipe()
-        return end(theirs.take(), 'rb'), end(ours.take(), 'wb')
+        return pipe_end(theirs.take(), 'rb'), pipe_end(ours.take(), 'wb')
 
     def take(self, arguments: Sequence[str], environ: Mapping[str, str]
              ) -> Taken | None:
@@ -226,18 +229,18 @@ class First:
             try:
                 return child.tell(order)
             except OSError:         # somebody has ended it, or closed a pipe
-                _end(child)
+                _kill(child)
         return None
 
     def close(self) -> None:
         """End those that nobody has taken."""
         while self._waiting:
-            _end(self._waiting.pop())
+            _kill(self._waiting.pop())
         for held in self._lifeline:
             held.close()
 
 
-def _end(child: Waiting) -> None:
+def _kill(child: Waiting) -> None:
     """End it, and what is left of its pipes."""
     with suppress(ChildProcessError):       # or it may be another's number
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -255,13 +258,13 @@ def _file_of(fd: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _watchdog(fd: int | None = None) -> Watchdog | None:
-    if fd is None:
+def _watchdog(held: Held | None) -> Watchdog | None:
+    if held is None:
         return None
     try:
-        return Watchdog(fd)
+        return Watchdog(held.fileno())
     finally:
-        os.close(fd)            # mapped, it stays
+        held.close()            # mapped, it stays
 
 
 def _most() -> int:
@@ -362,10 +365,10 @@ def _close_but(kept: Collection[int]) -> None:
 def pipe() -> tuple[IO[bytes], IO[bytes]]:
     """Return both ends of a pipe, which no forked child keeps."""
     reader, writer = os.pipe()
-    return end(reader, 'rb'), end(writer, 'wb')
+    return pipe_end(reader, 'rb'), pipe_end(writer, 'wb')
 
 
-def end(fd: int, mode: str) -> IO[bytes]:
+def pipe_end(fd: int, mode: str) -> IO[bytes]:
     """Return one end of a pipe, which no forked child keeps."""
     file: IO[bytes] = open(fd, mode, 0)
     forks.close_in_child(file)
